@@ -1,0 +1,59 @@
+package shared
+
+import "time"
+
+// NodeStatus tells how the node stands in the network.
+type NodeStatus struct {
+	PeerID          string
+	ListenAddresses []string // full dialable multiaddrs that end in /p2p/<PeerID>
+	Reachability    string   // "public", "private" or "unknown"
+	DHTMode         string   // "server" or "client"
+	BootstrapCount  int      // bootstrap addresses it was given
+	ConnectedPeers  int
+	KnownPeers      int
+	RoutingTable    int // peers in the DHT routing table
+	Publisher       PublisherID
+	Publishers      int
+	Releases        int
+	HeldPackages    int   // releases whose content is here
+	HeldBytes       int64 // bytes of that content
+	StartedAt       time.Time
+	Version         string
+	Staying         bool // asked to run until stopped
+	Diagnostics     []Diagnostic
+}
+
+// PeerQuery selects peers; the zero value lists all that are known.
+type PeerQuery struct {
+	ID            string // one peer, by full ID
+	ConnectedOnly bool
+	MinReputation float64
+}
+
+// PeerList is the answer to a [PeerQuery].
+type PeerList struct {
+	Peers []Peer
+	Total int
+}
+
+// Peer is what this node knows first-hand of another one.
+type Peer struct {
+	ID                   string
+	Addresses            []string
+	Agent                string
+	Connected            bool
+	Reputation           float64 // 0..1; 0.5 for a stranger
+	SuccessfulRetrievals int64
+	FailedRetrievals     int64
+	LastSeen             time.Time
+	PackagesProvided     int
+	AvgResponseTime      time.Duration
+}
+
+// DialOutcome is what happened to one bootstrap address.
+type DialOutcome struct {
+	Address string
+	PeerID  string
+	Took    time.Duration
+	Err     *Error // nil: connected
+}

@@ -1,0 +1,173 @@
+package shared
+
+import "time"
+
+// SearchQuery asks for packages. Zero values do not filter.
+type SearchQuery struct {
+	Text      string // words; ranked over name, title, description, keywords, tags, category, author
+	Category  string
+	Tag       string
+	Publisher PublisherID // full ID or an unambiguous prefix of at least [MinPublisherPrefix]
+	License   string
+	Limit     int // 0 means 20; at most 1000
+	Offset    int
+}
+
+// SearchResult is one page of a search.
+type SearchResult struct {
+	Packages    []PackageSummary
+	Total       int // matches before Limit and Offset
+	Diagnostics []Diagnostic
+}
+
+// PackageSummary is the newest release of one publisher's package, as a list
+// shows it. All text came from its publisher: clean it before printing.
+type PackageSummary struct {
+	Name        string
+	Publisher   PublisherID
+	Version     string
+	Title       string
+	Description string
+	Author      string
+	Category    string
+	License     string
+	Tags        []string
+	PublishedAt time.Time // the author's clock
+	Score       float64   // of this search; higher is better
+}
+
+// PackageDetails is everything the catalogue knows of one package.
+type PackageDetails struct {
+	PackageSummary
+	Digest       Digest // of the canonical archive of Version
+	Size         int64  // bytes of the canonical archive
+	FileCount    int
+	Keywords     []string
+	Repository   string
+	Dependencies []Dependency
+	Versions     []VersionInfo // newest first
+	Extra        map[string]string
+	Held         bool // this node has the content of Version
+	Providers    int  // other peers known to hold it; -1 when not asked
+	PinnedTo     PublisherID
+	Diagnostics  []Diagnostic
+}
+
+// VersionInfo is one release of a package.
+type VersionInfo struct {
+	Version     string
+	Digest      Digest
+	Size        int64
+	PublishedAt time.Time
+	FirstSeen   time.Time // when this node learnt of it
+	Yanked      bool
+}
+
+// Dependency is a requirement of a package on another one.
+type Dependency struct {
+	Publisher  PublisherID // empty: whoever the name is pinned to or unique for
+	Name       string
+	Constraint string // semver range; empty means any release
+	Optional   bool
+}
+
+// PublishRequest describes a publish; the files come as a tar stream beside it.
+type PublishRequest struct {
+	// RequestID makes a retry safe: an engine that has executed this ID answers
+	// with the same receipt and does nothing again. At most 64 bytes.
+	RequestID string
+	DryRun    bool // check and show; store, sign and announce nothing
+	Wait      bool // also wait for the DHT records, and report on them
+}
+
+// PublishReceipt says what was published and how far it got.
+type PublishReceipt struct {
+	Package      string
+	Version      string
+	Publisher    PublisherID
+	Digest       Digest
+	Size         int64
+	Files        []FileInfo
+	Dependencies []Dependency
+	LogSize      int64 // size of the publisher's log that first contains it
+	Unchanged    bool  // this very content had been published before
+	DryRun       bool
+	Announced    int // peers in the announcement mesh when it was handed over
+	Recorded     int // DHT records stored; only with Wait
+	Diagnostics  []Diagnostic
+}
+
+// FileInfo is one file of a package.
+type FileInfo struct {
+	Path       string
+	Size       int64
+	Executable bool
+	Digest     Digest
+}
+
+// InstallRequest asks for packages to be placed below Root.
+type InstallRequest struct {
+	Packages []Ref
+	// Root is an absolute folder; the package goes to Root/<name>.
+	Root string
+	// Locked are the packages already in the project's lockfile. They keep
+	// their versions unless a requirement excludes them.
+	Locked  []LockedPackage
+	Trust   bool // accept and pin a publisher that is not pinned yet
+	Force   bool // replace folders whose files were changed
+	Offline bool // use only what this node holds
+	DryRun  bool // resolve and report; touch nothing
+}
+
+// LockedPackage pins a package exactly, as ggen.lock does.
+type LockedPackage struct {
+	Name         string
+	Publisher    PublisherID
+	Version      string
+	Digest       Digest
+	Dependencies []string // names
+}
+
+// InstallReceipt lists what is now in place, dependencies before dependants.
+type InstallReceipt struct {
+	Packages    []InstalledPackage
+	Diagnostics []Diagnostic
+}
+
+// InstalledPackage is one package that an install put (or found) in place.
+type InstalledPackage struct {
+	LockedPackage
+	Path        string // absolute folder
+	Title       string
+	Description string
+	Requested   bool  // named by the user, not a dependency
+	Unchanged   bool  // was there already with this content
+	Fetched     int64 // bytes that came from peers
+	Peers       int   // peers that contributed
+	FirstUse    bool  // its publisher was pinned by this install
+}
+
+// VerifyRequest names installed packages to check below Root.
+type VerifyRequest struct {
+	Root     string
+	Packages []LockedPackage
+}
+
+// VerifyReport has one result for each package of the request, in its order.
+type VerifyReport struct {
+	Packages    []VerifyResult
+	Diagnostics []Diagnostic
+}
+
+// VerifyResult compares one installed folder with its digest.
+type VerifyResult struct {
+	Name     string
+	Version  string
+	OK       bool
+	Expected Digest
+	Found    Digest   // empty when the folder is missing or cannot be archived
+	Modified []string // relative paths; the three lists are empty when the
+	Missing  []string // node no longer holds the file list to compare with
+	Extra    []string
+	Problem  string // why Found is empty, or another remark
+}
