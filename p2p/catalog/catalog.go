@@ -1,0 +1,323 @@
+// Package catalog keeps the logs of all publishers that this node has heard of:
+// verified, on disk, and in memory by package name. [Catalog.Apply] is the only
+// way in for what others say, [Catalog.Publish] for what the user of this node
+// says; both verify first and store in one transaction, so a crash at any moment
+// leaves a consistent catalogue that lacks at most what was not acknowledged.
+//
+// It does not rank (package search does), choose versions (package resolve) or
+// talk to anybody (packages gossip and replicate do).
+package catalog
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	"go.etcd.io/bbolt"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"ggen.dev/marketplace/p2p/publisher"
+	"ggen.dev/marketplace/shared"
+)
+
+// MaxPublishers bounds the logs that strangers can make this node keep. An
+// idle log costs about 2 KB.
+const MaxPublishers = 100_000
+
+// Release is a release as this node knows it.
+type Release struct {
+	publisher.Release
+	Publisher   shared.PublisherID
+	Entry       int64     // position in the publisher's log
+	PublishedAt time.Time // the publisher's clock
+	FirstSeen   time.Time // ours: what a cool-down counts from
+	Yanked      bool
+
+	version *semver.Version
+}
+
+// Semver is the parsed version.
+func (r *Release) Semver() *semver.Version { return r.version }
+
+// Package is one publisher's package of a name, newest release first; it has at
+// least one release.
+type Package struct {
+	Publisher shared.PublisherID
+	Releases  []*Release
+}
+
+// Newest is the release that a bare name means: the newest stable one that is
+// not yanked, else the newest that is not yanked, else the newest.
+func (p Package) Newest() *Release {
+	best := p.Releases[0]
+	for _, fits := range []func(*Release) bool{
+		func(r *Release) bool { return !r.Yanked && r.version.Prerelease() == "" },
+		func(r *Release) bool { return !r.Yanked },
+	} {
+		if i := slices.IndexFunc(p.Releases, fits); i >= 0 {
+			return p.Releases[i]
+		}
+	}
+	return best
+}
+
+// HeadRef says how far a log is known.
+type HeadRef struct {
+	Publisher shared.PublisherID
+	Size      int64
+	Hash      tlog.Hash
+}
+
+// Catalog is safe for concurrent use. Reading never waits for the disk.
+type Catalog struct {
+	db    *bbolt.DB
+	clock func() time.Time
+
+	writing sync.Mutex // held from verification to the end of the transaction
+
+	mu       sync.RWMutex // guards the fields below; never held during I/O
+	logs     map[shared.PublisherID]publisher.Log
+	packages map[string]map[shared.PublisherID][]*Release
+	pins     map[string]Pin
+	accused  map[shared.PublisherID]string
+	releases int
+}
+
+// Open reads the catalogue in db; the database stays the caller's. Errors:
+// STORAGE when the database is damaged.
+func Open(db *bbolt.DB) (*Catalog, error) {
+	c := &Catalog{
+		db: db, clock: time.Now,
+		logs:     map[shared.PublisherID]publisher.Log{},
+		packages: map[string]map[shared.PublisherID][]*Release{},
+		pins:     map[string]Pin{},
+		accused:  map[shared.PublisherID]string{},
+	}
+	if err := c.load(); err != nil {
+		return nil, shared.NewError(shared.ReasonStorage, "read the catalogue in %s: %w", db.Path(), err).
+			WithHint("move the file away: the catalogue comes back from other peers, pins do not")
+	}
+	return c, nil
+}
+
+// Change is what an update brought.
+type Change struct {
+	Publisher shared.PublisherID
+	Releases  []*Release // new ones, in the log's order
+	Complete  bool       // nothing is missing under the newest head
+}
+
+// Apply verifies an update and stores what it adds. Errors: publisher.ErrInvalid,
+// ErrStale, ErrGap, a *publisher.EquivocationError (the publisher is then
+// quarantined: what was verified stays, nothing more is accepted), or STORAGE.
+func (c *Catalog) Apply(u publisher.Update) (Change, error) {
+	chain, err := publisher.ParseChain(u.Roots)
+	if err != nil {
+		return Change{}, err
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	old, why, count := c.log(chain.ID)
+	if why != "" {
+		return Change{}, fmt.Errorf("%w: publisher %s is quarantined: %s", publisher.ErrInvalid, chain.ID.Short(), why)
+	}
+	if old.Chain.ID == "" && count >= MaxPublishers {
+		return Change{}, shared.NewError(shared.ReasonLimitExceeded, "%d publishers are known; that is the limit", MaxPublishers)
+	}
+	ext, err := publisher.Extend(old, u, c.clock())
+	var forked *publisher.EquivocationError
+	if errors.As(err, &forked) {
+		return Change{}, errors.Join(err, c.quarantine(chain, forked))
+	}
+	if err != nil {
+		return Change{}, err
+	}
+	added, err := c.store(old, ext)
+	if err != nil {
+		return Change{}, err
+	}
+	return Change{Publisher: chain.ID, Releases: added, Complete: ext.Log.Complete()}, nil
+}
+
+// Publish appends a release to the log of the publisher that key speaks for.
+// Publishing the same content again returns the release that is there and no
+// update. Errors: VERSION_EXISTS, STORAGE, STORAGE_FULL.
+func (c *Catalog) Publish(key *publisher.Key, body publisher.Release) (rel *Release, u *publisher.Update, err error) {
+	id, err := publisher.IDOf(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if existing := c.Release(body.Name, id, body.Version); existing != nil {
+		if existing.Archive.Digest == body.Archive.Digest {
+			return existing, nil, nil
+		}
+		return nil, nil, shared.NewError(shared.ReasonVersionExists, "%s %s was published before with other content", body.Name, body.Version).
+			WithHint("a release never changes: raise the version in the manifest").
+			With("published", string(existing.Archive.Digest)).With("offered", string(body.Archive.Digest))
+	}
+	old, why, _ := c.log(id)
+	if why != "" {
+		return nil, nil, shared.NewError(shared.ReasonUntrusted, "this publisher's log has forked (%s): nobody accepts more from it", why).
+			WithHint("the key was used from two copies of one home; make a new publisher key")
+	}
+	now := c.clock()
+	entry, err := publisher.Entry{Kind: publisher.KindRelease, Publisher: id, Time: now.Unix(), Release: &body}.Encode()
+	if err != nil {
+		return nil, nil, shared.NewError(shared.ReasonInvalidManifest, "%s %s cannot be stated: %w", body.Name, body.Version, err)
+	}
+	ext, update, err := publisher.Append(key, old, [][]byte{entry}, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	added, err := c.store(old, ext)
+	if err != nil {
+		return nil, nil, err
+	}
+	return added[0], &update, nil
+}
+
+func (c *Catalog) log(id shared.PublisherID) (l publisher.Log, quarantined string, count int) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	l, ok := c.logs[id]
+	if !ok {
+		l.Hashes = &storedHashes{c.db, id}
+	}
+	return l, c.accused[id], len(c.logs)
+}
+
+// Lookup lists the publishers that have a package of this name, by ID.
+func (c *Catalog) Lookup(name string) []Package {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	found := make([]Package, 0, len(c.packages[name]))
+	for id, releases := range c.packages[name] {
+		found = append(found, Package{Publisher: id, Releases: releases})
+	}
+	slices.SortFunc(found, func(a, b Package) int { return cmp.Compare(a.Publisher, b.Publisher) })
+	return found
+}
+
+// Release finds one exact release, or nil.
+func (c *Catalog) Release(name string, id shared.PublisherID, version string) *Release {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, r := range c.packages[name][id] {
+		if r.Version == version {
+			return r
+		}
+	}
+	return nil
+}
+
+// All visits every package, in no order. visit must not call the catalogue.
+func (c *Catalog) All(visit func(name string, p Package)) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for name, publishers := range c.packages {
+		for id, releases := range publishers {
+			visit(name, Package{Publisher: id, Releases: releases})
+		}
+	}
+}
+
+// Count says how many publishers and releases are known.
+func (c *Catalog) Count() (publishers, releases int) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.logs), c.releases
+}
+
+// Heads lists the logs that are completely held, by publisher.
+func (c *Catalog) Heads() []HeadRef {
+	c.mu.RLock()
+	heads := make([]HeadRef, 0, len(c.logs))
+	for id, l := range c.logs {
+		if l.Complete() {
+			heads = append(heads, HeadRef{Publisher: id, Size: l.Size, Hash: l.Head.Hash})
+		}
+	}
+	c.mu.RUnlock()
+	slices.SortFunc(heads, func(a, b HeadRef) int { return cmp.Compare(a.Publisher, b.Publisher) })
+	return heads
+}
+
+// Head is the newest verified head of a publisher and the chain that signs it;
+// ok is false when the publisher is not known.
+func (c *Catalog) Head(id shared.PublisherID) (chain publisher.Chain, head publisher.Head, ok bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	l, ok := c.logs[id]
+	return l.Chain, l.Head, ok
+}
+
+// Held says how many entries of a publisher's log are here.
+func (c *Catalog) Held(id shared.PublisherID) int64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.logs[id].Size
+}
+
+// remember makes stored entries visible to readers. It returns the releases.
+func (c *Catalog) remember(l publisher.Log, first int64, entries []publisher.Entry, seen []time.Time) []*Release {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.logs[l.Chain.ID] = l
+	var added []*Release
+	for i, e := range entries {
+		switch e.Kind {
+		case publisher.KindRelease:
+			if r := c.addRelease(e, first+int64(i), seen[i]); r != nil {
+				added = append(added, r)
+			}
+		case publisher.KindYank, publisher.KindUnyank:
+			c.setYanked(e)
+		}
+	}
+	return added
+}
+
+// addRelease files a release. A second one of the same version has no effect: a
+// release is immutable, whatever its publisher says later.
+func (c *Catalog) addRelease(e publisher.Entry, at int64, seen time.Time) *Release {
+	version, err := semver.StrictNewVersion(e.Release.Version)
+	if err != nil {
+		return nil // checked when the entry was parsed
+	}
+	r := &Release{Release: *e.Release, Publisher: e.Publisher, Entry: at, PublishedAt: time.Unix(e.Time, 0), FirstSeen: seen, version: version}
+	publishers := c.packages[r.Name]
+	if publishers == nil {
+		publishers = map[shared.PublisherID][]*Release{}
+		c.packages[r.Name] = publishers
+	}
+	releases := publishers[e.Publisher]
+	i, found := slices.BinarySearchFunc(releases, r, func(a, b *Release) int {
+		return cmp.Or(b.version.Compare(a.version), cmp.Compare(a.Version, b.Version))
+	})
+	if found {
+		return nil
+	}
+	// Readers may hold the old slice: insert into a copy.
+	publishers[e.Publisher] = slices.Insert(slices.Clone(releases), i, r)
+	c.releases++
+	return r
+}
+
+func (c *Catalog) setYanked(e publisher.Entry) {
+	releases := slices.Clone(c.packages[e.Yank.Name][e.Publisher])
+	for i, r := range releases {
+		if r.Version == e.Yank.Version {
+			changed := *r
+			changed.Yanked = e.Kind == publisher.KindYank
+			releases[i] = &changed
+			c.packages[e.Yank.Name][e.Publisher] = releases
+			return
+		}
+	}
+}

@@ -1,0 +1,143 @@
+// Package p2ptest gives tests and benchmarks a simulated network on which real
+// libp2p hosts run: QUIC over links with latency and bandwidth, in the virtual
+// time of testing/synctest.
+//
+// It simulates the network and nothing else: hosts, DHT, gossip and every
+// protocol above are the real ones. It does not lose packets, and virtual time
+// counts no CPU time. Nodes on real loopback need no help from here.
+package p2ptest
+
+import (
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/x/simlibp2p"
+	"github.com/marcopolo/simnet"
+
+	"ggen.dev/marketplace/p2p/node"
+)
+
+// Links describes the links of a simulated network.
+type Links struct {
+	Latency time.Duration // one way, between any two hosts; default 20 ms
+	Mbps    int           // of each host's uplink and downlink; default 100
+}
+
+// Network is a simulated network. Its methods must be called one after the
+// other: endpoints of the simulation cannot be made in parallel.
+type Network struct {
+	sim   *simnet.Simnet
+	links Links
+}
+
+// NewNetwork starts a network, which ends with the test. Call it inside a
+// synctest bubble, and open what runs on it after it: everything must be closed
+// inside the bubble, and the network last.
+func NewNetwork(tb testing.TB, links Links) *Network {
+	tb.Helper()
+	if links.Latency == 0 {
+		links.Latency = 20 * time.Millisecond
+	}
+	if links.Mbps == 0 {
+		links.Mbps = 100
+	}
+	n := &Network{
+		sim:   &simnet.Simnet{LatencyFunc: simnet.StaticLatency(links.Latency), Logger: slog.New(slog.DiscardHandler)},
+		links: links,
+	}
+	n.sim.Start()
+	tb.Cleanup(n.sim.Close)
+	return n
+}
+
+// Listen is the address of host number i (0 ≤ i < 2^24), for the listen
+// addresses of its node. It is a public IPv4 address of the host's own.
+func (n *Network) Listen(i int) []string {
+	return []string{fmt.Sprintf("/ip4/%s/udp/8000/quic-v1", simnet.IntToPublicIPv4(i))}
+}
+
+// Options put a host on the network; use them once for each host. Connections
+// are not limited by the resource manager, which would take a whole simulation
+// behind one process for an attack.
+func (n *Network) Options() []libp2p.Option {
+	link := simnet.LinkSettings{BitsPerSecond: n.links.Mbps * simlibp2p.OneMbps}
+	return []libp2p.Option{
+		simlibp2p.QUICSimnet(n.sim, simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}),
+		// It never comes to rest, and virtual time only passes when all rest.
+		libp2p.DisableIdentifyAddressDiscovery(),
+		libp2p.ResourceManager(&network.NullResourceManager{}),
+	}
+}
+
+// Config completes cfg for host number i: a new identity unless it has one, its
+// address and the options of the network.
+func (n *Network) Config(tb testing.TB, i int, cfg node.Config) node.Config {
+	tb.Helper()
+	if cfg.Identity == nil {
+		cfg.Identity = Identity(tb)
+	}
+	cfg.Listen = n.Listen(i)
+	cfg.Options = append(cfg.Options, n.Options()...)
+	return cfg
+}
+
+// Nodes opens and starts count nodes with hosts 0 to count-1, each completed
+// from configure's answer; all but the first bootstrap from the first. They are
+// closed with the test. It does not wait until they are connected.
+func (n *Network) Nodes(tb testing.TB, count int, configure func(i int) node.Config) []*node.Node {
+	tb.Helper()
+	nodes := make([]*node.Node, count)
+	for i := range nodes {
+		cfg := n.Config(tb, i, configure(i))
+		if i > 0 {
+			cfg.Bootstrap = append(cfg.Bootstrap, nodes[0].Addresses()...)
+		}
+		nodes[i] = Open(tb, cfg)
+	}
+	return nodes
+}
+
+// Open opens and starts a node and closes it with the test.
+func Open(tb testing.TB, cfg node.Config) *node.Node {
+	tb.Helper()
+	n, err := node.Open(tb.Context(), cfg)
+	if err != nil {
+		tb.Fatalf("open node: %v", err)
+	}
+	tb.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			tb.Errorf("close node: %v", err)
+		}
+	})
+	n.Start()
+	return n
+}
+
+// Identity makes a node key.
+func Identity(tb testing.TB) crypto.PrivKey {
+	tb.Helper()
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		tb.Fatalf("make node key: %v", err)
+	}
+	return key
+}
+
+// Eventually polls until met answers true, and fails the test when it has not
+// within a minute. In a synctest bubble that is virtual time.
+func Eventually(tb testing.TB, what string, met func() bool) {
+	tb.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for !met() {
+		if time.Now().After(deadline) {
+			tb.Fatalf("waited a minute for: %s", what)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}

@@ -1,0 +1,131 @@
+package publisher
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"ggen.dev/marketplace/shared"
+)
+
+// HeadLifetime is how long a head counts as fresh. A publisher that has nothing
+// to say signs a beacon before; a peer that only ever sees an older head is shown
+// as stale, because somebody may be keeping newer ones from it (freeze attack).
+const HeadLifetime = 30 * 24 * time.Hour
+
+// Head is the signed state of a log: this many entries, with this root hash.
+type Head struct {
+	Publisher shared.PublisherID
+	Size      int64
+	Hash      tlog.Hash
+	Time      time.Time // seconds, the publisher's clock
+	Signed    []byte    // the note
+}
+
+// Fresh tells whether the head is younger than [HeadLifetime].
+func (h Head) Fresh(now time.Time) bool { return now.Sub(h.Time) < HeadLifetime }
+
+const headOrigin = "ggen publisher log v1"
+
+func signerName(id shared.PublisherID) string { return "ggen/" + string(id) }
+
+// SignHead signs the state of a log.
+func SignHead(key *Key, id shared.PublisherID, size int64, hash tlog.Hash, now time.Time) (Head, error) {
+	text := fmt.Sprintf("%s\n%s\n%d\n%s\n%d\n", headOrigin, id, size, base64.StdEncoding.EncodeToString(hash[:]), now.Unix())
+	verifier, err := headVerifier(id, key.Public())
+	if err != nil {
+		return Head{}, err
+	}
+	signed, err := note.Sign(&note.Note{Text: text}, headSigner{verifier, key})
+	if err != nil {
+		return Head{}, fmt.Errorf("sign head: %w", err)
+	}
+	return Head{Publisher: id, Size: size, Hash: hash, Time: time.Unix(now.Unix(), 0), Signed: signed}, nil
+}
+
+// OpenHead verifies a signed head against the newest root document of chain.
+func OpenHead(signed []byte, chain Chain, now time.Time) (Head, error) {
+	if len(signed) > MaxHeadSize {
+		return Head{}, invalid("the head has %d bytes; %d are allowed", len(signed), MaxHeadSize)
+	}
+	root := chain.Current()
+	var verifiers []note.Verifier
+	for _, key := range root.Keys {
+		v, err := headVerifier(chain.ID, key)
+		if err != nil {
+			return Head{}, invalid("head: %w", err)
+		}
+		verifiers = append(verifiers, v)
+	}
+	opened, err := note.Open(signed, note.VerifierList(verifiers...))
+	if err != nil {
+		return Head{}, invalid("head: %w", err)
+	}
+	hashes := map[uint32]bool{}
+	for _, sig := range opened.Sigs {
+		hashes[sig.Hash] = true
+	}
+	if len(hashes) < root.Threshold {
+		return Head{}, invalid("the head has %d signatures; %d are needed", len(hashes), root.Threshold)
+	}
+	head, err := parseHead(opened.Text)
+	if err != nil {
+		return Head{}, err
+	}
+	if head.Publisher != chain.ID {
+		return Head{}, invalid("the head is %s's, not %s's", head.Publisher.Short(), chain.ID.Short())
+	}
+	if head.Time.After(now.Add(MaxClockSkew)) {
+		return Head{}, invalid("the head's time %s lies in the future", head.Time.UTC().Format(time.RFC3339))
+	}
+	head.Signed = signed
+	return head, nil
+}
+
+func parseHead(text string) (Head, error) {
+	lines := strings.Split(text, "\n")
+	if len(lines) != 6 || lines[0] != headOrigin || lines[5] != "" {
+		return Head{}, invalid("the head's text is not one")
+	}
+	size, err := strconv.ParseInt(lines[2], 10, 64)
+	if err != nil || size < 0 || size > MaxLogSize {
+		return Head{}, invalid("the head's size %q", lines[2])
+	}
+	hash, err := base64.StdEncoding.Strict().DecodeString(lines[3])
+	if err != nil || len(hash) != tlog.HashSize {
+		return Head{}, invalid("the head's hash %q", lines[3])
+	}
+	seconds, err := strconv.ParseInt(lines[4], 10, 64)
+	if err != nil || seconds <= 0 || seconds > 1<<40 {
+		return Head{}, invalid("the head's time %q", lines[4])
+	}
+	head := Head{Publisher: shared.PublisherID(lines[1]), Size: size, Time: time.Unix(seconds, 0)}
+	if !head.Publisher.Complete() {
+		return Head{}, invalid("the head's publisher %q", lines[1])
+	}
+	copy(head.Hash[:], hash)
+	return head, nil
+}
+
+func headVerifier(id shared.PublisherID, key PublicKey) (note.Verifier, error) {
+	encoded, err := note.NewEd25519VerifierKey(signerName(id), key)
+	if err != nil {
+		return nil, err
+	}
+	return note.NewVerifier(encoded)
+}
+
+// headSigner gives a [Key] the form that package note asks for.
+type headSigner struct {
+	note.Verifier
+	key *Key
+}
+
+// Sign implements note.Signer.
+func (s headSigner) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(s.key.private, msg), nil }
