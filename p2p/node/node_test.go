@@ -59,7 +59,7 @@ func TestNetwork(t *testing.T) {
 		})
 	})
 	t.Run("loopback nodes serve the DHT to each other", func(t *testing.T) {
-		first := p2ptest.Open(t, onLoopback(t, node.Config{}))
+		first := p2ptest.Open(t, onLoopback(t, node.Config{DHTServer: true, AnswerReachability: true}))
 		second := p2ptest.Open(t, onLoopback(t, node.Config{Bootstrap: first.Addresses()[:1]}))
 		third := p2ptest.Open(t, onLoopback(t, node.Config{Bootstrap: first.Addresses()}))
 		p2ptest.Eventually(t, "full routing tables", connected([]*node.Node{first, second, third}, 2))

@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"net"
 	"testing"
 	"time"
 
@@ -27,6 +28,8 @@ import (
 type Links struct {
 	Latency time.Duration // one way, between any two hosts; default 20 ms
 	Mbps    int           // of each host's uplink and downlink; default 100
+	// Between overrides Latency for packets from one host to another, by number.
+	Between func(from, to int) time.Duration
 }
 
 // Network is a simulated network. Its methods must be called one after the
@@ -48,12 +51,30 @@ func NewNetwork(tb testing.TB, links Links) *Network {
 		links.Mbps = 100
 	}
 	n := &Network{
-		sim:   &simnet.Simnet{LatencyFunc: simnet.StaticLatency(links.Latency), Logger: slog.New(slog.DiscardHandler)},
+		sim:   &simnet.Simnet{LatencyFunc: links.latency, Logger: slog.New(slog.DiscardHandler)},
 		links: links,
 	}
 	n.sim.Start()
 	tb.Cleanup(n.sim.Close)
 	return n
+}
+
+func (l Links) latency(packet *simnet.Packet) time.Duration {
+	if l.Between == nil {
+		return l.Latency
+	}
+	return l.Between(hostNumber(packet.From), hostNumber(packet.To))
+}
+
+// hostNumber undoes simnet.IntToPublicIPv4, which counts in the last three bytes
+// from 1.
+func hostNumber(addr net.Addr) int {
+	udp, ok := addr.(*net.UDPAddr)
+	if !ok || udp.IP.To4() == nil {
+		return -1
+	}
+	ip := udp.IP.To4()
+	return (int(ip[1])<<16 | int(ip[2])<<8 | int(ip[3])) - 1
 }
 
 // Listen is the address of host number i (0 ≤ i < 2^24), for the listen

@@ -103,10 +103,10 @@ func tables(nodes []*node.Node, each int) func() bool {
 }
 
 // simulated runs test on a simulated network of count connected nodes.
-func simulated(t *testing.T, count int, test func(t *testing.T, net *p2ptest.Network, nodes []*node.Node, routers []*routing.Router)) {
+func simulated(t *testing.T, count int, links p2ptest.Links, test func(t *testing.T, net *p2ptest.Network, nodes []*node.Node, routers []*routing.Router)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		net := p2ptest.NewNetwork(t, p2ptest.Links{})
+		net := p2ptest.NewNetwork(t, links)
 		nodes := net.Nodes(t, count, func(int) node.Config { return node.Config{Validators: validators()} })
 		p2ptest.Eventually(t, "full routing tables", tables(nodes, count-1))
 		routers := make([]*routing.Router, count)
@@ -119,7 +119,7 @@ func simulated(t *testing.T, count int, test func(t *testing.T, net *p2ptest.Net
 
 func TestHead(t *testing.T) {
 	t.Run("all of 20 peers find the newest head", func(t *testing.T) {
-		simulated(t, 20, func(t *testing.T, _ *p2ptest.Network, _ []*node.Node, routers []*routing.Router) {
+		simulated(t, 20, p2ptest.Links{}, func(t *testing.T, _ *p2ptest.Network, _ []*node.Node, routers []*routing.Router) {
 			a := newAuthor(t)
 			for _, size := range []int64{1, 7} {
 				if stored, err := routers[3].PutHead(t.Context(), a.id, a.head(size)); err != nil || stored != 19 {
@@ -144,7 +144,14 @@ func TestHead(t *testing.T) {
 		})
 	})
 	t.Run("a newer head beats an older one that arrives first", func(t *testing.T) {
-		simulated(t, 4, func(t *testing.T, _ *p2ptest.Network, nodes []*node.Node, routers []*routing.Router) {
+		// The peer with the older head is near, the one with the newer head far.
+		links := p2ptest.Links{Between: func(from, to int) time.Duration {
+			if from == 2 || to == 2 {
+				return 70 * time.Millisecond
+			}
+			return 5 * time.Millisecond
+		}}
+		simulated(t, 4, links, func(t *testing.T, _ *p2ptest.Network, nodes []*node.Node, routers []*routing.Router) {
 			a := newAuthor(t)
 			put := func(n *node.Node, size int64) {
 				if err := n.Values().Put(t.Context(), key(a), record.MakePutRecord(key(a), a.head(size))); err != nil {
@@ -255,7 +262,7 @@ func TestProviders(t *testing.T) {
 		return ids
 	}
 	t.Run("all of 20 peers find who provides", func(t *testing.T) {
-		simulated(t, 20, func(t *testing.T, _ *p2ptest.Network, nodes []*node.Node, routers []*routing.Router) {
+		simulated(t, 20, p2ptest.Links{}, func(t *testing.T, _ *p2ptest.Network, nodes []*node.Node, routers []*routing.Router) {
 			for _, i := range []int{4, 9} {
 				if told, err := routers[i].Provide(t.Context(), digest); err != nil || told != 19 {
 					t.Fatalf("told %d, %v", told, err)
