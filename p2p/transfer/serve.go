@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +25,9 @@ const (
 	// chunk. A modem of 1995 was faster than a quarter of minRate.
 	writeGrace = 10 * time.Second
 	minRate    = 16 << 10 // bytes a second
+
+	// refuseTimeout bounds the attempt to tell a client that there is no place.
+	refuseTimeout = time.Second
 
 	// retryAfter is what a client hears when there are too many streams. A chunk
 	// takes 0.1 s at 20 Mbit/s, so a stream is likely to be free by then.
@@ -55,7 +57,7 @@ type Server struct {
 	limits  Limits
 	log     *slog.Logger
 	encoder *zstd.Encoder
-	buffers sync.Pool // *[2 * MaxRange]byte: what is read, and what it is compressed to
+	buffers sync.Pool // of *buffers
 
 	mu      sync.Mutex // guards the fields below
 	streams map[network.Stream]struct{}
@@ -84,7 +86,7 @@ func Serve(h host.Host, open Opener, limits Limits) (*Server, error) {
 	}
 	s := &Server{
 		host: h, open: open, limits: limits, log: limits.Logger, encoder: encoder,
-		buffers: sync.Pool{New: func() any { return new([2 * MaxRange]byte) }},
+		buffers: sync.Pool{New: func() any { return new(buffers) }},
 		streams: map[network.Stream]struct{}{}, perPeer: map[peer.ID]int{},
 	}
 	if s.log == nil {
@@ -117,39 +119,52 @@ func (s *Server) Streams() int {
 
 func (s *Server) handle(stream network.Stream) {
 	p := stream.Conn().RemotePeer()
-	admitted, closed := s.admit(stream, p)
-	switch {
-	case closed:
-		_ = stream.ResetWithError(network.StreamShutdown)
+	switch s.admit(stream, p) {
+	case closing:
+		_ = stream.ResetWithError(network.StreamShutdown) // the peer may be gone already
 		return
-	case !admitted:
-		_ = stream.SetWriteDeadline(time.Now().Add(writeGrace))
+	case full:
+		defer s.running.Done()
+		_ = stream.SetWriteDeadline(time.Now().Add(refuseTimeout))
 		_, _ = stream.Write(header{status: statusBusy, retryAfter: uint32(retryAfter.Milliseconds())}.append(nil))
-		_ = stream.Close()
+		_ = stream.Close() // the peer asks again, whether it heard us or not
 		return
 	}
 	defer s.dismiss(stream, p)
 	switch err := s.serve(stream); {
 	case err == nil:
-		_ = stream.Close()
+		_ = stream.Close() // nothing is left to say
 	case errors.Is(err, errProtocol):
 		s.log.Debug("peer broke the blob protocol", "peer", p, "cause", err)
-		_ = stream.ResetWithError(network.StreamProtocolViolation)
+		_ = stream.ResetWithError(network.StreamProtocolViolation) // it may be gone already
 	default:
-		_ = stream.Reset()
+		_ = stream.Reset() // it may be gone already
 	}
 }
 
-func (s *Server) admit(stream network.Stream, p peer.ID) (admitted, closed bool) {
+type admission int
+
+const (
+	admitted admission = iota
+	full
+	closing
+)
+
+// admit finds a place for a stream. Unless the server is closing, running counts
+// it from now on.
+func (s *Server) admit(stream network.Stream, p peer.ID) admission {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.streams) >= s.limits.Streams || s.perPeer[p] >= s.limits.StreamsPerPeer {
-		return false, s.closed
+	if s.closed {
+		return closing
+	}
+	s.running.Add(1)
+	if len(s.streams) >= s.limits.Streams || s.perPeer[p] >= s.limits.StreamsPerPeer {
+		return full
 	}
 	s.streams[stream] = struct{}{}
 	s.perPeer[p]++
-	s.running.Add(1)
-	return true, false
+	return admitted
 }
 
 func (s *Server) dismiss(stream network.Stream, p peer.ID) {
@@ -216,34 +231,33 @@ func (s *Server) answer(stream duplex, req request, last *opened, skip *int) err
 		return err
 	}
 
-	buffer := s.buffers.Get().(*[2 * MaxRange]byte)
+	buffer := s.buffers.Get().(*buffers)
 	defer s.buffers.Put(buffer)
-	// The header's place is in front of the body, so that both are one write.
-	var frame [headerLen + MaxRange]byte
-	_ = frame
-	data := buffer[:req.length]
+	frame := buffer.plain[:headerLen+req.length]
+	data := frame[headerLen:]
 	if n, err := blob.ReadAt(data, req.offset); n < len(data) {
 		s.log.Warn("cannot read a blob that a peer asked for", "error", err)
 		_, err := stream.Write(header{status: statusUnreadable}.append(nil))
 		return err
 	}
-	head, body := header{status: statusOK, encoding: encodingRaw}, data
+	encoding := encodingRaw
 	if req.zstd && len(data) >= zstdMin {
 		if *skip > 0 {
 			*skip--
-		} else if packed := s.encoder.EncodeAll(data, buffer[MaxRange:MaxRange]); len(packed) < len(data)*7/8 {
-			head.encoding, body = encodingZstd, packed
+		} else if packed := s.encoder.EncodeAll(data, buffer.packed[:headerLen]); len(packed)-headerLen < len(data)*7/8 {
+			encoding, frame = encodingZstd, packed
 		} else {
 			*skip = zstdSkip
 		}
 	}
-	head.body = len(body)
-	if _, err := stream.Write(head.append(nil)); err != nil {
-		return err
-	}
-	_, err = stream.Write(body)
+	header{status: statusOK, encoding: encoding, body: len(frame) - headerLen}.append(frame[:0])
+	_, err = stream.Write(frame)
 	return err
 }
+
+// buffers are what one answer needs. The header has its place in front of the
+// body, so that both are one write.
+type buffers struct{ plain, packed [headerLen + MaxRange]byte }
 
 // opened is the blob that the last request on a stream wanted. The next one
 // nearly always wants the same.
@@ -271,5 +285,3 @@ func (o *opened) close() {
 		o.blob = nil
 	}
 }
-
-var _ = context.Background

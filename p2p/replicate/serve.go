@@ -1,0 +1,230 @@
+package replicate
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"ggen.dev/marketplace/shared"
+)
+
+const (
+	// idleTimeout is how long a client may think before its next request; it may
+	// be busy with applying a large update.
+	idleTimeout = 30 * time.Second
+
+	// writeGrace and minRate bound how long one answer may take.
+	writeGrace = 10 * time.Second
+	minRate    = 16 << 10 // bytes a second
+
+	// streamBytes and streamTime bound one stream, so that nobody keeps a place for
+	// ever. A catalogue of 100,000 entries is about 100 MB.
+	streamBytes = 1 << 30
+	streamTime  = 15 * time.Minute
+
+	// refuseTimeout bounds the attempt to tell a client that there is no place,
+	// and retryAfter is what it is told: most sessions take less than a second.
+	refuseTimeout = time.Second
+	retryAfter    = 2 * time.Second
+)
+
+// Limits bound what strangers can cost the server; zero values mean the
+// defaults. A stream that is writing holds one answer, at most 1 MiB.
+type Limits struct {
+	Streams        int // at once; default 16
+	StreamsPerPeer int // at once; default 2
+}
+
+type server struct {
+	host    host.Host
+	catalog Catalog
+	limits  Limits
+	log     *slog.Logger
+
+	mu      sync.Mutex // guards the fields below
+	streams map[network.Stream]struct{}
+	perPeer map[peer.ID]int
+	closed  bool
+	running sync.WaitGroup // added to under mu while not closed
+}
+
+func serve(h host.Host, catalog Catalog, limits Limits, log *slog.Logger) *server {
+	if limits.Streams == 0 {
+		limits.Streams = 16
+	}
+	if limits.StreamsPerPeer == 0 {
+		limits.StreamsPerPeer = 2
+	}
+	s := &server{host: h, catalog: catalog, limits: limits, log: log, streams: map[network.Stream]struct{}{}, perPeer: map[peer.ID]int{}}
+	h.SetStreamHandler(Protocol, s.handle)
+	return s
+}
+
+func (s *server) close() {
+	s.host.RemoveStreamHandler(Protocol)
+	s.mu.Lock()
+	s.closed = true
+	for stream := range s.streams {
+		_ = stream.ResetWithError(network.StreamShutdown) // it may be gone already
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+}
+
+func (s *server) handle(stream network.Stream) {
+	p := stream.Conn().RemotePeer()
+	switch s.admit(stream, p) {
+	case closing:
+		_ = stream.ResetWithError(network.StreamShutdown) // it may be gone already
+		return
+	case full:
+		defer s.running.Done()
+		_ = stream.SetWriteDeadline(time.Now().Add(refuseTimeout))
+		_, _ = stream.Write(closeFrame(binary.BigEndian.AppendUint32(openFrame(nil, typeBusy), uint32(retryAfter.Milliseconds())), 0))
+		_ = stream.Close() // the peer asks again, whether it heard us or not
+		return
+	}
+	defer s.dismiss(stream, p)
+	switch err := s.serve(stream); {
+	case err == nil:
+		_ = stream.Close() // nothing is left to say
+	case errors.Is(err, errProtocol):
+		s.log.Debug("peer broke the sync protocol", "peer", p, "cause", err)
+		_ = stream.ResetWithError(network.StreamProtocolViolation) // it may be gone already
+	default:
+		_ = stream.Reset() // it may be gone already
+	}
+}
+
+type admission int
+
+const (
+	admitted admission = iota
+	full
+	closing
+)
+
+// admit finds a place for a stream. Unless the server is closing, running counts
+// it from now on.
+func (s *server) admit(stream network.Stream, p peer.ID) admission {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return closing
+	}
+	s.running.Add(1)
+	if len(s.streams) >= s.limits.Streams || s.perPeer[p] >= s.limits.StreamsPerPeer {
+		return full
+	}
+	s.streams[stream] = struct{}{}
+	s.perPeer[p]++
+	return admitted
+}
+
+func (s *server) dismiss(stream network.Stream, p peer.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.streams, stream)
+	if s.perPeer[p]--; s.perPeer[p] == 0 {
+		delete(s.perPeer, p)
+	}
+	s.running.Done()
+}
+
+// duplex is what serving needs of a stream.
+type duplex interface {
+	io.Reader
+	io.Writer
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+// serve answers requests until the client closes or has had enough (nil), or
+// something fails.
+func (s *server) serve(stream duplex) error {
+	end := time.Now().Add(streamTime)
+	buffer := make([]byte, 0, maxRequestFrame)
+	var answer []byte
+	for sent := 0; sent < streamBytes && time.Now().Before(end); sent += len(answer) {
+		if err := stream.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
+			return err
+		}
+		kind, body, err := readFrame(stream, &buffer, maxRequestFrame)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if answer, err = s.answer(answer[:0], kind, body); err != nil {
+			return err
+		}
+		if err := stream.SetWriteDeadline(time.Now().Add(writeGrace + time.Duration(len(answer))*time.Second/minRate)); err != nil {
+			return err
+		}
+		if _, err := stream.Write(answer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *server) answer(b []byte, kind byte, body []byte) ([]byte, error) {
+	switch kind {
+	case typeHeads:
+		req, err := parseHeadsRequest(body)
+		if err != nil {
+			return nil, err
+		}
+		return s.listHeads(b, req), nil
+	case typeRange:
+		req, err := parseRangeRequest(body)
+		if err != nil {
+			return nil, err
+		}
+		return s.pieceOfLog(b, req)
+	}
+	return nil, errProtocol
+}
+
+func (s *server) listHeads(b []byte, req headsRequest) []byte {
+	if req.fingerprint != [32]byte{} && req.fingerprint == fingerprint(s.catalog.Heads()) {
+		return closeFrame(openFrame(b, typeSame), 0)
+	}
+	b = append(openFrame(b, typeListed), 0)
+	more := len(b) - 1
+	after, listed := shared.PublisherID(hex.EncodeToString(req.after[:])), 0
+	for h := range s.catalog.Heads() {
+		if h.Publisher <= after && req.after != [32]byte{} {
+			continue
+		}
+		if listed == req.most {
+			b[more] = 1
+			break
+		}
+		b = appendHead(b, h)
+		listed++
+	}
+	return closeFrame(b, 0)
+}
+
+func (s *server) pieceOfLog(b []byte, req rangeRequest) ([]byte, error) {
+	update, next, err := s.catalog.Since(shared.PublisherID(hex.EncodeToString(req.publisher[:])), req.from, req.most)
+	if errors.Is(err, ErrNone) || err == nil && (len(update) == 0 || len(update) > req.most) {
+		return closeFrame(openFrame(b, typeNone), 0), nil
+	}
+	if err != nil {
+		s.log.Warn("cannot read a log that a peer asked for", "error", err)
+		return nil, err
+	}
+	b = binary.BigEndian.AppendUint64(openFrame(b, typeUpdate), uint64(next))
+	return closeFrame(append(b, update...), 0), nil
+}

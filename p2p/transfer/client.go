@@ -1,0 +1,267 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"ggen.dev/marketplace/shared"
+)
+
+// Config describes a [Client]; zero values mean the defaults.
+type Config struct {
+	// Observe is told how peers behaved. Default: nobody is.
+	Observe Observer
+	// Peers is from how many peers one download takes at once. Memory grows by two
+	// buffers of [MaxRange] for each. Default: 8.
+	Peers int
+	// DialTimeout bounds connecting to one peer. Default: 3 s; dead peers cost
+	// nothing while others answer.
+	DialTimeout time.Duration
+	// StallTimeout is after how much silence a peer is given up. What it was asked
+	// for is asked elsewhere long before. Default: 10 s.
+	StallTimeout time.Duration
+	// HedgeAfter is after how much silence of all peers one more is asked.
+	// Default: 250 ms, about the round trip to the other side of the world.
+	HedgeAfter time.Duration
+}
+
+// Candidates yields peers that may have what is wanted, the best first, as they
+// become known. It stops when ctx ends or when no more can be found. It is called
+// once, from a goroutine of its own. Addresses may be missing if the host knows
+// them already.
+type Candidates func(ctx context.Context) iter.Seq[peer.AddrInfo]
+
+// maxCandidates bounds the candidates of one download. After so many peers that
+// failed, more do not help.
+const maxCandidates = 64
+
+// Client fetches content from other peers. Its methods may be called
+// concurrently; calls for the same content share one download.
+type Client struct {
+	host    host.Host
+	cfg     Config
+	decoder *zstd.Decoder
+
+	lifetime context.Context // ends when Close begins
+	cancel   context.CancelFunc
+
+	mu      sync.Mutex // guards the fields below
+	flights map[string]*flight
+	closed  bool
+	running sync.WaitGroup // of flights; added to under mu while not closed
+}
+
+// NewClient makes a client on h. Close it before h.
+func NewClient(h host.Host, cfg Config) (*Client, error) {
+	switch {
+	case h == nil:
+		return nil, errors.New("transfer: no host")
+	case cfg.Peers < 0, cfg.DialTimeout < 0, cfg.StallTimeout < 0, cfg.HedgeAfter < 0:
+		return nil, errors.New("transfer: a value of Config is negative")
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(Outcome) {}
+	}
+	if cfg.Peers == 0 {
+		cfg.Peers = 8
+	}
+	if cfg.DialTimeout == 0 {
+		cfg.DialTimeout = 3 * time.Second
+	}
+	if cfg.StallTimeout == 0 {
+		cfg.StallTimeout = 10 * time.Second
+	}
+	if cfg.HedgeAfter == 0 {
+		cfg.HedgeAfter = 250 * time.Millisecond
+	}
+	decoder, err := newDecoder()
+	if err != nil {
+		return nil, fmt.Errorf("transfer: %w", err)
+	}
+	c := &Client{host: h, cfg: cfg, decoder: decoder, flights: map[string]*flight{}}
+	c.lifetime, c.cancel = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// Close ends all downloads and waits for them. It is idempotent.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel()
+	c.running.Wait()
+	c.decoder.Close()
+	return nil
+}
+
+// flight is a download that any number of callers wait for. It ends when it is
+// done, or when the last of them has left.
+type flight struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed at the end; the results below are set before
+
+	stats Stats
+	data  []byte
+	err   error
+
+	waiters int // guarded by Client.mu
+
+	mu       sync.Mutex    // guards the fields below
+	moved    chan struct{} // closed and replaced at each progress
+	received int64
+	total    int64
+}
+
+// progress tells the waiters how far the download is.
+func (f *flight) progress(received, total int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.received, f.total = received, total
+	close(f.moved)
+	f.moved = make(chan struct{})
+}
+
+func (f *flight) position() (moved <-chan struct{}, received, total int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.moved, f.received, f.total
+}
+
+// share joins the flight of this key, or starts it, and waits for its end.
+// Progress is reported from this goroutine.
+func (c *Client) share(ctx context.Context, key string, digest shared.Digest, report func(done, total int64), fly func(ctx context.Context, f *flight) error) (*flight, error) {
+	if ctx.Err() != nil {
+		return nil, ended(ctx, digest)
+	}
+	f, err := c.board(ctx, key, digest, fly)
+	if err != nil {
+		return nil, err
+	}
+	for last := int64(-1); ; {
+		moved, received, total := f.position()
+		if report != nil && received > last && total > 0 {
+			last = received
+			report(received, total)
+		}
+		select {
+		case <-f.done:
+			if _, received, total = f.position(); report != nil && received > last && total > 0 {
+				report(received, total)
+			}
+			return f, f.err
+		case <-ctx.Done():
+			c.leave(key, f)
+			return nil, ended(ctx, digest)
+		case <-moved:
+		}
+	}
+}
+
+func (c *Client) board(ctx context.Context, key string, digest shared.Digest, fly func(ctx context.Context, f *flight) error) (*flight, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.flights[key]; f != nil {
+		f.waiters++
+		return f, nil
+	}
+	if c.closed {
+		return nil, shared.NewError(shared.ReasonCanceled, "fetch %s: the node is closing", digest)
+	}
+	// The flight must survive the caller who started it.
+	lifetime, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(c.lifetime, cancel)
+	f := &flight{cancel: cancel, done: make(chan struct{}), moved: make(chan struct{}), waiters: 1}
+	c.flights[key] = f
+	c.running.Go(func() {
+		defer close(f.done)
+		defer stop()
+		defer cancel()
+		f.err = fly(lifetime, f)
+		if f.err != nil && lifetime.Err() != nil {
+			f.err = shared.NewError(shared.ReasonCanceled, "fetch %s: the node is closing", digest)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.flights[key] == f {
+			delete(c.flights, key)
+		}
+	})
+	return f, nil
+}
+
+// leave gives up waiting. The last one ends the flight and waits until it has
+// let go of everything.
+func (c *Client) leave(key string, f *flight) {
+	c.mu.Lock()
+	f.waiters--
+	last := f.waiters == 0
+	if last && c.flights[key] == f {
+		delete(c.flights, key) // whoever comes now starts anew
+	}
+	c.mu.Unlock()
+	if last {
+		f.cancel()
+		<-f.done
+	}
+}
+
+// tries is how often a peer is asked again after it was busy or the stream broke.
+const tries = 3
+
+// persist calls attempt again, after a pause, while it fails in a way that may
+// pass. progress tells whether the last attempt brought something: then the peer
+// has all its tries again.
+func (c *Client) persist(ctx context.Context, attempt func() (progress bool, fail *failure)) *failure {
+	for left := tries; ; {
+		progress, fail := attempt()
+		if fail == nil || ctx.Err() != nil || fail.kind != Busy && fail.kind != Disconnected {
+			return fail
+		}
+		if progress {
+			left = tries
+		}
+		if left--; left <= 0 {
+			return fail
+		}
+		pause := fail.pause
+		if pause == 0 {
+			pause = 100 * time.Millisecond << (tries - 1 - left)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return fail
+		case <-timer.C:
+		}
+	}
+}
+
+// pump forwards candidates until there are no more, and closes out. It skips
+// this node itself and peers that were named before.
+func (c *Client) pump(ctx context.Context, from Candidates, out chan<- peer.AddrInfo) {
+	defer close(out)
+	seen := map[peer.ID]bool{c.host.ID(): true}
+	for p := range from(ctx) {
+		if seen[p.ID] || p.ID == "" {
+			continue
+		}
+		seen[p.ID] = true
+		select {
+		case out <- p:
+		case <-ctx.Done():
+			return
+		}
+		if len(seen) > maxCandidates {
+			return
+		}
+	}
+}

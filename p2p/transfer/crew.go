@@ -1,0 +1,76 @@
+package transfer
+
+import (
+	"context"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// crew decides which peers work on a download, and when one more is needed.
+type crew struct {
+	client *Client
+	limit  int // peers at work now; grows when nothing arrives
+	most   int // limit's limit
+
+	work   func(ctx context.Context, p peer.AddrInfo) *failure // nil: nothing is left to do
+	done   <-chan struct{}                                     // closed when all is there, or nothing helps
+	moved  <-chan struct{}                                     // a token after something arrived
+	failed []*failure
+}
+
+// run puts candidates to work until done, until none is left, or until ctx ends.
+// When it returns nobody works any more.
+func (w *crew) run(ctx context.Context, from Candidates) {
+	ctx, cancel := context.WithCancel(ctx)
+	arriving := make(chan peer.AddrInfo)
+	go w.client.pump(ctx, from, arriving)
+	ended := make(chan *failure)
+	active := 0
+	var waiting []peer.AddrInfo
+	candidates := (<-chan peer.AddrInfo)(arriving)
+	defer func() { // leave no goroutine behind
+		cancel()
+		for ; active > 0; active-- {
+			if f := <-ended; f != nil {
+				w.failed = append(w.failed, f)
+			}
+		}
+		for range arriving { //nolint:revive // the candidates are not wanted any more
+		}
+	}()
+	hedge := time.NewTimer(w.client.cfg.HedgeAfter)
+	defer hedge.Stop()
+	for {
+		for ; active < w.limit && len(waiting) > 0; waiting = waiting[1:] {
+			p := waiting[0]
+			active++
+			go func() { ended <- w.work(ctx, p) }()
+		}
+		if active == 0 && candidates == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.done:
+			return
+		case p, ok := <-candidates:
+			if !ok {
+				candidates = nil
+				continue
+			}
+			waiting = append(waiting, p)
+		case f := <-ended:
+			active--
+			if f != nil {
+				w.failed = append(w.failed, f)
+			}
+		case <-w.moved:
+			hedge.Reset(w.client.cfg.HedgeAfter)
+		case <-hedge.C:
+			w.limit = min(w.limit+1, w.most)
+			hedge.Reset(w.client.cfg.HedgeAfter)
+		}
+	}
+}

@@ -1,0 +1,247 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"ggen.dev/marketplace/shared"
+)
+
+// Want names the content of a [Client.Fetch]: Digest identifies it, Size is its
+// length in bytes, and ChunkSize, at most [MaxRange], is the length of its chunks
+// (the last one may be shorter).
+type Want struct {
+	Digest    shared.Digest
+	Size      int64
+	ChunkSize int
+}
+
+// Stats tell what a download took.
+type Stats struct {
+	Fetched int64 // bytes of verified content from peers
+	Resumed int64 // bytes that were there before
+	Wasted  int64 // bytes that arrived twice
+	Peers   int   // peers that contributed
+	Took    time.Duration
+}
+
+// Fetch downloads the chunks that a sink is missing, from several peers at once,
+// and commits the sink. open is called in the goroutine of the download, which
+// also closes the sink: it may go on after this call has returned because ctx
+// ended, as long as other callers wait for the same content (whose own sinks are
+// never opened). progress, which may be nil, is called from this goroutine with
+// verified and total bytes.
+//
+// Every peer gets as much as it is fast. What a peer is late with is asked from
+// another one, and so are the last chunks. A peer that sends a wrong chunk is
+// reported as [WrongContent], exactly it, and not asked again.
+//
+// Errors: UNAVAILABLE when no candidate holds the content or can be reached;
+// INTEGRITY when all that hold it lied; TIMEOUT when all of them went silent;
+// PEERS_FAILED otherwise: metadata peers says what each of them did. CANCELED,
+// DEADLINE_EXCEEDED. Errors of the sink, such as STORAGE_FULL, come back as they
+// are. What was verified before an error is in the sink.
+func (c *Client) Fetch(ctx context.Context, want Want, open func() (Sink, error), peers Candidates, progress func(done, total int64)) (Stats, error) {
+	if _, err := shared.ParseDigest(string(want.Digest)); err != nil {
+		return Stats{}, err
+	}
+	if want.Size < 0 || want.ChunkSize <= 0 || want.ChunkSize > MaxRange || open == nil || peers == nil {
+		return Stats{}, shared.NewError(shared.ReasonInvalidArgument, "fetch %s: %d bytes in chunks of %d (at most %d), or no sink or source of peers", want.Digest, want.Size, want.ChunkSize, MaxRange)
+	}
+	key := fmt.Sprintf("sink %s %d %d", want.Digest, want.Size, want.ChunkSize)
+	f, err := c.share(ctx, key, want.Digest, progress, func(ctx context.Context, f *flight) error {
+		return c.fly(ctx, f, want, open, peers)
+	})
+	if err != nil {
+		return Stats{}, err
+	}
+	return f.stats, nil
+}
+
+func (c *Client) fly(ctx context.Context, f *flight, want Want, open func() (Sink, error), peers Candidates) (err error) {
+	started := time.Now()
+	sink, err := open()
+	if err != nil {
+		return fmt.Errorf("fetch %s: %w", want.Digest, err)
+	}
+	defer func() {
+		if closeErr := sink.Close(); err == nil && closeErr != nil {
+			err = fmt.Errorf("fetch %s: %w", want.Digest, closeErr)
+		}
+	}()
+	d := newDownload(c, f, want, sink)
+	if d.left > 0 {
+		// A chunk or four are not worth a second peer unless the first is slow.
+		limit := min(max(d.left/4, 1), c.cfg.Peers)
+		crew := crew{client: c, limit: limit, most: c.cfg.Peers, work: d.work, done: d.done, moved: d.moved}
+		crew.run(ctx, peers)
+		switch {
+		case d.broken != nil:
+			return fmt.Errorf("fetch %s: %w", want.Digest, d.broken)
+		case d.left > 0:
+			return verdict(want.Digest, crew.failed)
+		}
+	}
+	if err := sink.Commit(); err != nil {
+		return fmt.Errorf("fetch %s: %w", want.Digest, err)
+	}
+	d.stats.Took = time.Since(started)
+	f.stats = d.stats
+	return nil
+}
+
+// download is the state that all peers of one Fetch work on. A chunk is missing,
+// and then it is either queued or in flight with one or more workers, or done.
+type download struct {
+	client *Client
+	flight *flight
+	want   Want
+	sink   Sink
+	done   chan struct{} // closed when nothing is missing or the sink is broken
+	moved  chan struct{} // holds a token after a chunk arrived
+
+	mu      sync.Mutex        // guards the fields below, and those of the workers
+	queue   []int             // missing and asked from nobody
+	flying  map[int][]*worker // missing and asked from these
+	left    int               // missing
+	arrived int64             // bytes that are not missing
+	broken  error             // of the sink
+	stats   Stats
+	changed chan struct{} // closed and replaced when idle workers should look again
+}
+
+func newDownload(c *Client, f *flight, want Want, sink Sink) *download {
+	d := &download{
+		client: c, flight: f, want: want, sink: sink,
+		done: make(chan struct{}), moved: make(chan struct{}, 1), changed: make(chan struct{}),
+		flying: map[int][]*worker{},
+	}
+	chunks := int((want.Size + int64(want.ChunkSize) - 1) / int64(want.ChunkSize))
+	d.arrived = want.Size
+	for _, i := range sink.Missing() {
+		if i < 0 || i >= chunks || slices.Contains(d.queue[max(0, len(d.queue)-1):], i) {
+			continue
+		}
+		d.queue = append(d.queue, i)
+		d.arrived -= int64(d.request(i).length)
+	}
+	d.left = len(d.queue)
+	d.stats.Resumed = d.arrived
+	f.progress(d.arrived, want.Size)
+	return d
+}
+
+func (d *download) request(i int) request {
+	offset := int64(i) * int64(d.want.ChunkSize)
+	return request{sum: d.want.Digest.Sum(), offset: offset, length: int(min(int64(d.want.ChunkSize), d.want.Size-offset))}
+}
+
+// work takes chunks from one peer until nothing is left to do (nil) or the peer
+// is of no use any more.
+func (d *download) work(ctx context.Context, p peer.AddrInfo) *failure {
+	w := &worker{peer: p.ID}
+	before := int64(0)
+	fail := d.client.persist(ctx, func() (bool, *failure) {
+		fail := d.attempt(ctx, p, w)
+		d.abandon(w)
+		progress := w.bytes > before
+		before = w.bytes
+		if fail != nil && ctx.Err() == nil {
+			d.client.cfg.Observe(Outcome{Peer: p.ID, Kind: fail.kind})
+		}
+		return progress, fail
+	})
+	if w.bytes > 0 {
+		d.client.cfg.Observe(Outcome{Peer: p.ID, Kind: Delivered, Bytes: w.bytes, Took: w.busy, FirstByte: w.roundTrip})
+		d.mu.Lock()
+		d.stats.Peers++
+		d.mu.Unlock()
+	}
+	return fail
+}
+
+func (d *download) attempt(ctx context.Context, p peer.AddrInfo, w *worker) (fail *failure) {
+	s, fail := d.client.dial(ctx, p)
+	if fail != nil {
+		return fail
+	}
+	answered := false
+	stop := context.AfterFunc(ctx, func() { _ = s.stream.Reset() }) // makes reading end
+	defer func() { s.close(stop() && answered) }()
+	for {
+		batch := d.assign(w, s.local)
+		if len(batch) > 0 {
+			if fail := s.send(batch...); fail != nil {
+				return fail
+			}
+		}
+		asked, ok := d.oldest(w)
+		if !ok {
+			if !d.await(ctx) {
+				answered = true
+				return nil
+			}
+			continue
+		}
+		data, arrived, fail := s.receive(asked.request)
+		if fail != nil {
+			if ctx.Err() != nil {
+				d.blame(w)
+			}
+			return fail
+		}
+		if fail := d.settle(w, asked, data, arrived); fail != nil {
+			return fail
+		}
+	}
+}
+
+// settle takes the answer to w's oldest request. After a failure the request
+// stays with w, for abandon to give back.
+func (d *download) settle(w *worker, asked asked, data []byte, arrived time.Time) *failure {
+	d.mu.Lock()
+	w.measure(asked, arrived, time.Now())
+	_, wanted := d.flying[asked.chunk]
+	d.mu.Unlock()
+	var err error
+	if wanted {
+		err = d.sink.WriteChunk(asked.chunk, data) // verifies
+	}
+	if errors.Is(err, shared.ReasonIntegrity) {
+		return &failure{peer: w.peer, kind: WrongContent, cause: fmt.Errorf("chunk %d does not match", asked.chunk)}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w.asked = w.asked[1:]
+	_, first := d.flying[asked.chunk] // somebody else may have brought it meanwhile
+	switch {
+	case d.left == 0 || d.broken != nil:
+		return nil
+	case err != nil:
+		d.broken = err
+		close(d.done)
+		return nil
+	case !first:
+		d.stats.Wasted += int64(len(data))
+		return nil
+	}
+	delete(d.flying, asked.chunk)
+	w.bytes += int64(len(data))
+	d.stats.Fetched += int64(len(data))
+	d.arrived += int64(len(data))
+	d.flight.progress(d.arrived, d.want.Size)
+	if d.left--; d.left == 0 {
+		close(d.done)
+	}
+	select {
+	case d.moved <- struct{}{}:
+	default:
+	}
+	return nil
+}
