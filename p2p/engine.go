@@ -3,36 +3,232 @@
 // composing the small packages below this folder, which do not know each other;
 // here is the only place where they meet. It does not know gRPC, go-plugin or
 // the command line: package plugin serves it, package host calls it.
+//
+// What the network says takes one way in: gossip (hear) and sync (replicate) both
+// end in Engine.apply, which lets the catalogue verify and store it and then makes
+// it searchable.
 package p2p
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
 
+	"go.etcd.io/bbolt"
+
+	"github.com/libp2p/go-libp2p"
+	record "github.com/libp2p/go-libp2p-record"
+
+	"ggen.dev/marketplace/p2p/catalog"
+	"ggen.dev/marketplace/p2p/gossip"
+	"ggen.dev/marketplace/p2p/node"
+	"ggen.dev/marketplace/p2p/publisher"
+	"ggen.dev/marketplace/p2p/replicate"
+	"ggen.dev/marketplace/p2p/reputation"
+	"ggen.dev/marketplace/p2p/routing"
+	"ggen.dev/marketplace/p2p/search"
+	"ggen.dev/marketplace/p2p/store"
+	"ggen.dev/marketplace/p2p/transfer"
 	"ggen.dev/marketplace/shared"
 )
 
 // Config describes an engine. Home is required; every other zero value has the
 // documented default.
 type Config struct {
-	Home      string       // absolute folder for keys, database and content; made 0700 if missing
-	Listen    []string     // multiaddrs; default: loopback-free wildcard TCP and QUIC on a free port
-	Bootstrap []string     // multiaddrs that end in /p2p/<peer ID>
-	DHTServer bool         // serve the DHT even when reachability is unknown
-	Network   string       // name of the network; peers of another name are strangers; default "ggen"
-	Version   string       // semver of this build, for Info; default "0.0.0-dev"
-	Logger    *slog.Logger // default: discards
+	// Home is an absolute folder for keys, database and content; it is made, 0700,
+	// if it is missing. One engine at a time can have it open.
+	Home string
+	// Listen are multiaddrs of TCP or QUIC. Default: [node.DefaultListen].
+	Listen []string
+	// Bootstrap are multiaddrs that end in /p2p/<peer ID>.
+	Bootstrap []string
+	// DHTServer makes the peer serve the DHT even when it may not be reachable.
+	DHTServer bool
+	// Network is the network's name; peers of another name are strangers.
+	// Default: [node.DefaultNetwork].
+	Network string
+	// MaxContent bounds the content that is kept, in bytes. 0: the disk's bound.
+	MaxContent int64
+	// Version is the semver of this build. Default: "0.0.0-dev".
+	Version string
+	// Options are libp2p options for simulated transports.
+	Options []libp2p.Option
+	// Logger is told what happens. Default: discards.
+	Logger *slog.Logger
 }
 
-// Engine is a running peer.
+// Engine is a running peer. Its methods may be called concurrently.
 type Engine struct {
-	shared.Marketplace
+	cfg         Config
+	log         *slog.Logger
+	started     time.Time
+	instance    string
+	key         *publisher.Key
+	publisherID shared.PublisherID
+
+	db         *bbolt.DB
+	store      *store.Store
+	catalog    *catalog.Catalog
+	search     *search.Index
+	reputation *reputation.Book
+	node       *node.Node
+	routing    *routing.Router
+	topic      *gossip.Topic
+	server     *transfer.Server
+	fetcher    *transfer.Client
+	replicate  *replicate.Replicator
+
+	feed     *feed
+	requests *requests
+	folders  *folderLocks
+	learned  learning
+
+	closing   context.Context // ends when Close begins
+	cancel    context.CancelFunc
+	running   sync.WaitGroup // background work
+	closers   []func() error // what Open opened, in that order
+	closeOnce sync.Once
+	closeErr  error
 }
 
-// Open starts a peer. ctx bounds opening only; Close ends what was opened.
-func Open(ctx context.Context, cfg Config) (*Engine, error) {
-	return nil, shared.NewError(shared.ReasonUnimplemented, "engine is being built")
+var _ shared.Marketplace = (*Engine)(nil)
+
+// Open starts a peer: it listens, and begins to look for others in the
+// background. ctx bounds opening only; Close ends what was opened. A failed Open
+// leaves nothing behind but files.
+//
+// Errors: INVALID_ARGUMENT, ADDRESS_IN_USE, STORAGE (also when another engine has
+// the home open), STORAGE_FULL.
+func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
+	if !filepath.IsAbs(cfg.Home) {
+		return nil, shared.NewError(shared.ReasonInvalidArgument, "the home %q is not an absolute folder", cfg.Home)
+	}
+	if cfg.Version == "" {
+		cfg.Version = "0.0.0-dev"
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	e := &Engine{
+		cfg: cfg, log: cfg.Logger, started: time.Now(), instance: newInstance(),
+		search: search.New(), reputation: reputation.New(),
+		feed: newFeed(), requests: newRequests(), folders: newFolderLocks(), learned: newLearning(),
+	}
+	e.closing, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close())
+		}
+	}()
+	if err := e.openDisk(); err != nil {
+		return nil, err
+	}
+	if err := e.openNetwork(ctx); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// opened remembers how to close a part.
+func (e *Engine) opened(closer func() error) { e.closers = append(e.closers, closer) }
+
+func (e *Engine) openDisk() error {
+	keys := filepath.Join(e.cfg.Home, "keys")
+	if err := os.MkdirAll(keys, 0o700); err != nil {
+		return shared.NewError(shared.ReasonStorage, "make the home: %w", err)
+	}
+	var err error
+	// The database's lock is what keeps a second engine out of this home.
+	if e.db, err = store.OpenDB(filepath.Join(e.cfg.Home, "market.db")); err != nil {
+		return err
+	}
+	e.opened(e.db.Close)
+	if e.key, err = publisher.LoadOrCreateKey(filepath.Join(keys, "publisher.key")); err != nil {
+		return err
+	}
+	if e.publisherID, err = publisher.IDOf(e.key); err != nil {
+		return err
+	}
+	if e.store, err = store.Open(filepath.Join(e.cfg.Home, "content"), store.Options{MaxBytes: e.cfg.MaxContent}); err != nil {
+		return err
+	}
+	if e.catalog, err = catalog.Open(e.db); err != nil {
+		return err
+	}
+	e.catalog.All(func(_ string, pkg catalog.Package) { e.search.Put(docOf(pkg)) })
+	e.restoreReputation()
+	e.opened(e.keepReputation)
+	return nil
+}
+
+func (e *Engine) openNetwork(ctx context.Context) error {
+	identity, err := node.LoadOrCreateIdentity(filepath.Join(e.cfg.Home, "keys", "node.key"))
+	if err != nil {
+		return err
+	}
+	e.node, err = node.Open(ctx, node.Config{
+		Identity: identity, Listen: e.cfg.Listen, Bootstrap: e.cfg.Bootstrap,
+		DHTServer: e.cfg.DHTServer, AnswerReachability: e.cfg.DHTServer,
+		Network: e.cfg.Network, Version: e.cfg.Version, Options: e.cfg.Options, Logger: e.log,
+		Validators: map[string]record.Validator{routing.HeadNamespace: routing.HeadValidator(headCodec{})},
+		PeersFile:  filepath.Join(e.cfg.Home, "peers.json"),
+	})
+	if err != nil {
+		return err
+	}
+	e.opened(e.node.Close)
+	if e.server, err = transfer.Serve(e.node.Host(), e.openBlob, transfer.Limits{Logger: e.log}); err != nil {
+		return named(err, "serve content")
+	}
+	e.opened(e.server.Close)
+	if e.fetcher, err = transfer.NewClient(e.node.Host(), transfer.Config{Observe: e.observe}); err != nil {
+		return named(err, "prepare transfer")
+	}
+	e.opened(e.fetcher.Close)
+	e.replicate, err = replicate.New(e.node.Host(), replicated{e}, replicate.Config{Peers: e.node.Connected, Misbehaved: e.misbehaved, Logger: e.log})
+	if err != nil {
+		return named(err, "serve the catalogue")
+	}
+	e.opened(e.replicate.Close)
+	if e.routing, err = routing.New(e.node.DHT(), routing.Config{Heads: headCodec{}, Values: e.node.Values(), Keep: kept{e}, Logger: e.log}); err != nil {
+		return named(err, "prepare the DHT")
+	}
+	e.opened(e.routing.Close)
+	e.topic, err = gossip.Join(e.node.PubSub(), e.node.PeerID(), e.node.Network(), gossip.Config{Validate: e.judge, Deliver: e.hear, Logger: e.log})
+	if err != nil {
+		return named(err, "join the announcements")
+	}
+	e.opened(e.topic.Close)
+	e.node.OnPeer(e.peerChanged)
+	e.replicate.Start()
+	e.node.Start()
+	return nil
+}
+
+// background runs work that outlives the call that wants it, until the engine
+// closes.
+func (e *Engine) background(work func(ctx context.Context)) {
+	if e.closing.Err() != nil {
+		return
+	}
+	e.running.Go(func() { work(e.closing) })
 }
 
 // Close stops the peer and waits for it. It is idempotent.
-func (e *Engine) Close() error { return nil }
+func (e *Engine) Close() error {
+	e.closeOnce.Do(func() {
+		e.cancel()
+		var errs []error
+		for _, closer := range slices.Backward(e.closers) {
+			errs = append(errs, closer())
+		}
+		e.running.Wait()
+		e.closeErr = errors.Join(errs...)
+	})
+	return e.closeErr
+}

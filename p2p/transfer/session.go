@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -12,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/multiformats/go-multistream"
 )
@@ -42,6 +44,8 @@ type session struct {
 	stall   time.Duration // without a byte
 	decoder *zstd.Decoder
 	local   bool // the peer is on this machine: compressing costs more than it saves
+	strange func() bool // tells whether the peer does not speak the protocol; may wait for it
+	heard   bool        // it has answered, so it does
 
 	body, plain []byte // reused from answer to answer
 }
@@ -71,9 +75,9 @@ func (c *Client) dial(ctx context.Context, p peer.AddrInfo) (*session, *failure)
 	if len(p.Addrs) > 0 {
 		c.host.Peerstore().AddAddrs(p.ID, p.Addrs[:min(len(p.Addrs), peerAddrs)], peerstore.TempAddrTTL)
 	}
-	ctx, cancel := context.WithTimeout(network.WithDialPeerTimeout(ctx, c.cfg.DialTimeout), c.cfg.DialTimeout)
+	dialling, cancel := context.WithTimeout(network.WithDialPeerTimeout(ctx, c.cfg.DialTimeout), c.cfg.DialTimeout)
 	defer cancel()
-	stream, err := c.host.Network().NewStream(ctx, p.ID)
+	stream, err := c.host.Network().NewStream(dialling, p.ID)
 	if err != nil {
 		return nil, &failure{peer: p.ID, kind: Unreachable, cause: fmt.Errorf("connect: %w", err)}
 	}
@@ -84,8 +88,26 @@ func (c *Client) dial(ctx context.Context, p peer.AddrInfo) (*session, *failure)
 	return &session{
 		peer: p.ID, stream: lazyStream{stream, multistream.NewMSSelect(stream, Protocol)},
 		stall: c.cfg.StallTimeout, decoder: c.decoder,
-		local: manet.IsIPLoopback(stream.Conn().RemoteMultiaddr()),
+		local:   manet.IsIPLoopback(stream.Conn().RemoteMultiaddr()),
+		strange: func() bool { return c.isStrange(ctx, stream.Conn()) },
 	}, nil
+}
+
+// isStrange tells whether a peer has identified itself and does not speak the
+// protocol. A peer that is asked without negotiation says so, but then mostly
+// resets the stream because of what follows, and the reset overtakes its answer.
+func (c *Client) isStrange(ctx context.Context, conn network.Conn) bool {
+	if h, ok := c.host.(interface{ IDService() identify.IDService }); ok {
+		timer := time.NewTimer(c.cfg.DialTimeout)
+		defer timer.Stop()
+		select {
+		case <-h.IDService().IdentifyWait(conn):
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	all, err := c.host.Peerstore().GetProtocols(conn.RemotePeer())
+	return err == nil && len(all) > 0 && !slices.Contains(all, Protocol)
 }
 
 // close ends the session. Answers that are still under way are not wanted.
@@ -120,7 +142,7 @@ func (s *session) receive(req request) (data []byte, arrived time.Time, fail *fa
 	if err := s.read(frame[:]); err != nil {
 		return nil, arrived, s.failed("wait for an answer", err)
 	}
-	arrived = time.Now()
+	arrived, s.heard = time.Now(), true
 	h, err := parseHeader(frame[:], req)
 	if err != nil {
 		return nil, arrived, s.failed("read an answer", err)
@@ -181,6 +203,8 @@ func (s *session) read(b []byte) error {
 	return nil
 }
 
+var errStrange = errors.New("it does not speak " + string(Protocol))
+
 // failed finds out whose fault an error of the stream is.
 func (s *session) failed(doing string, err error) *failure {
 	f := &failure{peer: s.peer, kind: Disconnected, cause: fmt.Errorf("%s: %w", doing, err)}
@@ -190,9 +214,11 @@ func (s *session) failed(doing string, err error) *failure {
 	case errors.Is(err, errProtocol):
 		f.kind = Malformed
 	case errors.As(err, &unsupported):
-		f.kind, f.cause = Absent, errors.New("it does not speak "+string(Protocol))
+		f.kind, f.cause = Absent, errStrange
 	case errors.As(err, &timeout) && timeout.Timeout():
 		f.kind, f.cause = Stalled, fmt.Errorf("%s: nothing came for %s", doing, s.stall)
+	case !s.heard && s.strange != nil && s.strange():
+		f.kind, f.cause = Absent, errStrange
 	case errors.Is(err, io.EOF):
 		f.cause = fmt.Errorf("%s: %w", doing, io.ErrUnexpectedEOF)
 	}

@@ -1,0 +1,108 @@
+package p2p
+
+import (
+	"context"
+	"strings"
+
+	"github.com/Masterminds/semver/v3"
+
+	"ggen.dev/marketplace/p2p/catalog"
+	"ggen.dev/marketplace/shared"
+)
+
+// choose finds the one publisher's package that a reference means: the publisher
+// that it names, else the one that the name is pinned to, else the only one that
+// has it. Nothing is guessed between several. Reasons: NOT_FOUND, NO_PEERS,
+// AMBIGUOUS, UNTRUSTED.
+func (e *Engine) choose(ctx context.Context, ref shared.Ref) (catalog.Package, error) {
+	found := e.catalog.Lookup(ref.Name)
+	if len(found) == 0 && e.stillLearning() {
+		if err := e.learn(ctx); err != nil {
+			return catalog.Package{}, err
+		}
+		found = e.catalog.Lookup(ref.Name)
+	}
+	if len(found) == 0 {
+		return catalog.Package{}, e.unknown(ref.Name)
+	}
+	pin, pinned := e.catalog.Pinned(ref.Name)
+	switch {
+	case ref.Publisher != "":
+		return chooseNamed(found, ref)
+	case pinned:
+		for _, pkg := range found {
+			if pkg.Publisher == pin.Publisher {
+				return pkg, nil
+			}
+		}
+		return catalog.Package{}, catalog.PublisherChanged(pin, found[0].Publisher)
+	case len(found) == 1:
+		return found[0], nil
+	}
+	return catalog.Package{}, ambiguous(ref.Name, found)
+}
+
+func chooseNamed(found []catalog.Package, ref shared.Ref) (catalog.Package, error) {
+	var matching []catalog.Package
+	for _, pkg := range found {
+		if strings.HasPrefix(string(pkg.Publisher), string(ref.Publisher)) {
+			matching = append(matching, pkg)
+		}
+	}
+	switch len(matching) {
+	case 1:
+		return matching[0], nil
+	case 0:
+		return catalog.Package{}, shared.NewError(shared.ReasonNotFound, "publisher %s has no package %s", ref.Publisher, ref.Name).
+			WithHint("others have one: %s", publisherList(found))
+	}
+	return catalog.Package{}, ambiguous(ref.Name, matching)
+}
+
+func ambiguous(name string, found []catalog.Package) error {
+	return shared.NewError(shared.ReasonAmbiguous, "%d publishers offer a package %s, and none of them is pinned", len(found), name).
+		WithHint("choose one and name it, as PUBLISHER/%s: %s", name, publisherList(found)).
+		With("candidates", publisherList(found))
+}
+
+func publisherList(found []catalog.Package) string {
+	var ids []string
+	for _, pkg := range found {
+		ids = append(ids, pkg.Publisher.Short())
+	}
+	return strings.Join(ids, ", ")
+}
+
+// unknown says why nobody can be found to have a package: because nobody has it,
+// or because nobody could be asked.
+func (e *Engine) unknown(name string) error {
+	if len(e.node.Connected()) == 0 {
+		return shared.NewError(shared.ReasonNoPeers, "%s is not known here, and no peer is connected that could know it", name).
+			WithHint("%s", connectHint)
+	}
+	return shared.NewError(shared.ReasonNotFound, "no peer of this network has published a package %s", name).
+		WithHint("look for it: `ggen marketplace search %s`", name)
+}
+
+// pick chooses the release that a reference means within a package.
+func pick(pkg catalog.Package, ref shared.Ref) (*catalog.Release, error) {
+	if ref.Constraint == "" {
+		return pkg.Newest(), nil
+	}
+	for _, rel := range pkg.Releases {
+		if rel.Version == ref.Constraint {
+			return rel, nil
+		}
+	}
+	wanted, err := semver.NewConstraint(ref.Constraint)
+	if err != nil {
+		return nil, shared.NewError(shared.ReasonInvalidArgument, "%q is neither a version nor a range: %w", ref.Constraint, err)
+	}
+	for _, rel := range pkg.Releases {
+		if !rel.Yanked && wanted.Check(rel.Semver()) {
+			return rel, nil
+		}
+	}
+	return nil, shared.NewError(shared.ReasonNotFound, "no release of %s fits %s", ref.Name, ref.Constraint).
+		WithHint("its newest release is %s", pkg.Newest().Version)
+}

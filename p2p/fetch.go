@@ -1,0 +1,138 @@
+package p2p
+
+import (
+	"bytes"
+	"context"
+	"iter"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"ggen.dev/marketplace/p2p/archive"
+	"ggen.dev/marketplace/p2p/catalog"
+	"ggen.dev/marketplace/p2p/transfer"
+	"ggen.dev/marketplace/shared"
+)
+
+// maxProviders is how many providers of one release the DHT is asked for.
+const maxProviders = 20
+
+// fetch makes sure that a step's content is in the store and its index read.
+func (e *Engine) fetch(ctx context.Context, req shared.InstallRequest, s *step, report shared.ProgressFunc) error {
+	rel := s.release
+	var err error
+	if e.store.Has(rel.Archive.Digest) {
+		if s.index, err = e.readIndex(rel); err == nil {
+			return nil
+		}
+	}
+	if req.Offline {
+		return shared.NewError(shared.ReasonOffline, "%s is not on this machine, and --offline forbids to fetch it", s.label()).
+			WithHint("run the command without --offline")
+	}
+	if s.index, err = e.fetchIndex(ctx, rel); err != nil {
+		return e.explain(err, rel)
+	}
+	want := transfer.Want{Digest: s.index.Digest, Size: s.index.Size, ChunkSize: archive.ChunkSize}
+	open := func() (transfer.Sink, error) {
+		return e.store.Partial(s.index.Digest, s.index.Size, archive.ChunkSize, s.index.Chunks)
+	}
+	stats, err := e.fetcher.Fetch(ctx, want, open, e.candidates(rel), func(done, total int64) {
+		report.Report(shared.Progress{Phase: shared.PhaseFetch, Package: s.label(), Done: done, Total: total})
+	})
+	if err != nil {
+		return e.explain(err, rel)
+	}
+	s.fetched, s.peers = stats.Fetched, stats.Peers
+	// Whoever installs a package serves it from now on.
+	e.background(func(ctx context.Context) { _, _ = e.routing.Provide(ctx, rel.Archive.Digest) })
+	return nil
+}
+
+// fetchIndex gets a release's index, from the store or from peers.
+func (e *Engine) fetchIndex(ctx context.Context, rel *catalog.Release) (*archive.Index, error) {
+	if ix, err := e.readIndex(rel); err == nil {
+		return ix, nil
+	}
+	data, err := e.fetcher.FetchBlob(ctx, rel.Index.Digest, rel.Index.Size, archive.MaxIndexSize, e.candidates(rel))
+	if err != nil {
+		return nil, err
+	}
+	ix, err := parseIndex(rel, data)
+	if err != nil {
+		return nil, err
+	}
+	_, _, err = e.store.Put(ctx, bytes.NewReader(data), rel.Index.Digest)
+	return ix, err
+}
+
+// candidates yields who may have a release: connected peers first, by what is
+// known of them, and at the same time whoever the DHT names.
+func (e *Engine) candidates(rel *catalog.Release) transfer.Candidates {
+	return func(ctx context.Context) iter.Seq[peer.AddrInfo] {
+		return func(yield func(peer.AddrInfo) bool) {
+			ctx, cancel := context.WithCancel(ctx)
+			var lookup sync.WaitGroup
+			defer lookup.Wait()
+			defer cancel()
+			found := make(chan peer.AddrInfo)
+			lookup.Go(func() {
+				defer close(found)
+				for info := range e.routing.Providers(ctx, rel.Archive.Digest, maxProviders) {
+					select {
+					case found <- info:
+					case <-ctx.Done():
+						return
+					}
+				}
+			})
+			tried := map[peer.ID]bool{}
+			for _, p := range e.ranked() {
+				tried[p] = true
+				if !yield(peer.AddrInfo{ID: p}) {
+					return
+				}
+			}
+			for info := range found {
+				if !tried[info.ID] && !e.reputation.Banned(info.ID.String()) && !yield(info) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// ranked are the connected peers, the most promising first, without banned ones.
+func (e *Engine) ranked() []peer.ID {
+	byName := map[string]peer.ID{}
+	var names []string
+	for _, p := range e.node.Connected() {
+		names = append(names, p.String())
+		byName[p.String()] = p
+	}
+	var ranked []peer.ID
+	for _, name := range e.reputation.Rank(names) {
+		ranked = append(ranked, byName[name])
+	}
+	return ranked
+}
+
+// explain tells the three ways apart in which content can be out of reach: no
+// peer at all, nobody who has it, and those who have it failing.
+func (e *Engine) explain(err error, rel *catalog.Release) error {
+	typed := shared.AsError(err)
+	if typed.Reason != shared.ReasonUnavailable {
+		return named(err, "fetch %s %s", rel.Name, rel.Version)
+	}
+	if len(e.node.Connected()) == 0 {
+		return shared.NewError(shared.ReasonNoPeers, "fetch %s %s: no peer is connected", rel.Name, rel.Version).WithHint("%s", connectHint)
+	}
+	return shared.NewError(shared.ReasonUnavailable, "%s %s is known, but no peer that is online holds its files: %w", rel.Name, rel.Version, err).
+		WithHint("try again when its publisher (%s) or somebody who installed it is online", rel.Publisher.Short())
+}
+
+// provided counts the releases that a peer is known to have given.
+func (e *Engine) provided(id string) int {
+	known, _ := e.reputation.Get(id)
+	return int(known.Retrieved)
+}

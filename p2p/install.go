@@ -1,0 +1,261 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"ggen.dev/marketplace/p2p/archive"
+	"ggen.dev/marketplace/p2p/catalog"
+	"ggen.dev/marketplace/shared"
+)
+
+// Install places packages and what they depend on below a folder; see
+// [shared.Marketplace]. The order is: choose publishers, resolve versions, refuse
+// whatever trust or local changes forbid, and only then fetch and unpack.
+func (e *Engine) Install(ctx context.Context, req shared.InstallRequest, report shared.ProgressFunc) (shared.InstallReceipt, error) {
+	if !filepath.IsAbs(req.Root) {
+		return shared.InstallReceipt{}, shared.NewError(shared.ReasonInvalidArgument, "install: the folder %q is not absolute", req.Root)
+	}
+	if len(req.Packages) == 0 {
+		return shared.InstallReceipt{}, shared.NewError(shared.ReasonInvalidArgument, "install: no package is named")
+	}
+	report.Report(shared.Progress{Phase: shared.PhaseResolve})
+	plan, err := e.plan(ctx, req)
+	if err != nil {
+		return shared.InstallReceipt{}, named(err, "install %s", refList(req.Packages))
+	}
+	receipt := shared.InstallReceipt{Diagnostics: plan.diagnostics}
+	unlock := e.folders.lock(req.Root)
+	defer unlock()
+	for _, step := range plan.steps {
+		if err := e.inTheWay(ctx, req, step); err != nil {
+			return receipt, named(err, "install %s", step.label())
+		}
+	}
+	if req.DryRun {
+		for _, step := range plan.steps {
+			receipt.Packages = append(receipt.Packages, step.installed())
+		}
+		return receipt, nil
+	}
+	// Content first: either everything can be had, or nothing is touched.
+	for _, step := range plan.steps {
+		if step.unchanged {
+			continue
+		}
+		if err := e.fetch(ctx, req, step, report); err != nil {
+			return receipt, named(err, "install %s", step.label())
+		}
+	}
+	if err := e.catalog.Pin(plan.pins()); err != nil {
+		return receipt, named(err, "install %s", refList(req.Packages))
+	}
+	for _, step := range plan.steps {
+		if !step.unchanged {
+			report.Report(shared.Progress{Phase: shared.PhaseUnpack, Package: step.label(), Total: step.release.Archive.Size})
+			if err := e.unpack(ctx, step); err != nil {
+				return receipt, named(err, "install %s", step.label())
+			}
+		}
+		receipt.Packages = append(receipt.Packages, step.installed())
+	}
+	return receipt, nil
+}
+
+// step is one package of a plan.
+type step struct {
+	release   *catalog.Release
+	requested bool
+	firstUse  bool
+	unchanged bool
+	needs     []string
+	dest      string
+	index     *archive.Index
+	fetched   int64
+	peers     int
+}
+
+func (s *step) label() string { return s.release.Name + "@" + s.release.Version }
+
+func (s *step) installed() shared.InstalledPackage {
+	return shared.InstalledPackage{
+		LockedPackage: shared.LockedPackage{
+			Name: s.release.Name, Publisher: s.release.Publisher, Version: s.release.Version,
+			Digest: s.release.Archive.Digest, Dependencies: s.needs,
+		},
+		Path: s.dest, Title: s.release.Title, Description: s.release.Description,
+		Requested: s.requested, Unchanged: s.unchanged, FirstUse: s.firstUse, Fetched: s.fetched, Peers: s.peers,
+	}
+}
+
+// inTheWay decides what to do about a folder that exists: keep it when it is what
+// is wanted, replace it when it is what an earlier install left, and refuse when
+// somebody changed it.
+func (e *Engine) inTheWay(ctx context.Context, req shared.InstallRequest, s *step) error {
+	if _, err := os.Lstat(s.dest); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	found, err := archive.DigestDir(ctx, s.dest)
+	if err != nil && ctx.Err() != nil {
+		return err
+	}
+	if err == nil && found == s.release.Archive.Digest {
+		s.unchanged = true
+		return nil
+	}
+	for _, locked := range req.Locked {
+		if err == nil && locked.Name == s.release.Name && locked.Digest == found {
+			return nil
+		}
+	}
+	if req.Force {
+		return nil
+	}
+	return shared.NewError(shared.ReasonModified, "%s holds files that were changed, or that ggen did not install", s.dest).
+		WithHint("look at them with `ggen marketplace verify %s`; install with --force replaces them", s.release.Name).
+		With("path", s.dest)
+}
+
+func (e *Engine) unpack(ctx context.Context, s *step) (err error) {
+	blob, err := e.store.Open(s.release.Archive.Digest)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, blob.Close()) }()
+	err = archive.Unpack(ctx, io.NewSectionReader(blob, 0, blob.Size()), s.index, s.dest)
+	if errors.Is(err, shared.ReasonIntegrity) {
+		// What is on disk is damaged: drop it, so that the next try fetches it anew.
+		err = errors.Join(err, e.store.Delete(s.release.Archive.Digest))
+	}
+	return err
+}
+
+// Verify compares installed folders with what was installed; see
+// [shared.Marketplace].
+func (e *Engine) Verify(ctx context.Context, req shared.VerifyRequest) (shared.VerifyReport, error) {
+	var report shared.VerifyReport
+	if !filepath.IsAbs(req.Root) {
+		return report, shared.NewError(shared.ReasonInvalidArgument, "verify: the folder %q is not absolute", req.Root)
+	}
+	for _, pkg := range req.Packages {
+		if err := shared.CheckName(pkg.Name); err != nil {
+			return report, named(err, "verify")
+		}
+		result, err := e.verify(ctx, filepath.Join(req.Root, pkg.Name), pkg)
+		if err != nil {
+			return report, named(err, "verify %s", pkg.Name)
+		}
+		report.Packages = append(report.Packages, result)
+	}
+	return report, nil
+}
+
+func (e *Engine) verify(ctx context.Context, dir string, pkg shared.LockedPackage) (shared.VerifyResult, error) {
+	result := shared.VerifyResult{Name: pkg.Name, Version: pkg.Version, Expected: pkg.Digest}
+	if _, err := os.Stat(dir); err != nil {
+		result.Problem = fmt.Sprintf("%s is missing", dir)
+		return result, nil
+	}
+	found, err := archive.DigestDir(ctx, dir)
+	switch {
+	case ctx.Err() != nil:
+		return result, shared.AsError(ctx.Err())
+	case err != nil:
+		result.Problem = err.Error()
+	default:
+		result.Found = found
+		result.OK = found == pkg.Digest
+	}
+	if result.OK {
+		return result, nil
+	}
+	index, err := e.heldIndex(pkg)
+	if err != nil {
+		if result.Problem == "" {
+			result.Problem = "the list of its files is not here any more, so the differences cannot be named"
+		}
+		return result, nil
+	}
+	diff, err := archive.Compare(ctx, dir, index)
+	if err != nil {
+		return result, err
+	}
+	result.Modified, result.Missing, result.Extra = diff.Modified, diff.Missing, diff.Extra
+	return result, nil
+}
+
+// heldIndex finds the index of a locked package in the store.
+func (e *Engine) heldIndex(pkg shared.LockedPackage) (*archive.Index, error) {
+	rel := e.catalog.Release(pkg.Name, pkg.Publisher, pkg.Version)
+	if rel == nil || rel.Archive.Digest != pkg.Digest {
+		return nil, shared.NewError(shared.ReasonNotFound, "the release is not in the catalogue")
+	}
+	return e.readIndex(rel)
+}
+
+// readIndex reads and checks a release's index in the store.
+func (e *Engine) readIndex(rel *catalog.Release) (*archive.Index, error) {
+	blob, err := e.store.Open(rel.Index.Digest)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = blob.Close() }() // only read
+	data, err := io.ReadAll(io.NewSectionReader(blob, 0, min(blob.Size(), archive.MaxIndexSize+1)))
+	if err != nil {
+		return nil, shared.NewError(shared.ReasonStorage, "read the index of %s: %w", rel.Name, err)
+	}
+	return parseIndex(rel, data)
+}
+
+// parseIndex holds an index against the signed release that names it.
+func parseIndex(rel *catalog.Release, data []byte) (*archive.Index, error) {
+	if shared.DigestOf(data) != rel.Index.Digest {
+		return nil, shared.NewError(shared.ReasonIntegrity, "the index of %s is damaged", rel.Name)
+	}
+	ix, err := archive.ParseIndex(data, archive.DefaultLimits())
+	if err != nil {
+		return nil, err
+	}
+	if ix.Digest != rel.Archive.Digest || ix.Size != rel.Archive.Size {
+		return nil, shared.NewError(shared.ReasonIntegrity, "the index of %s %s describes another archive than its publisher signed", rel.Name, rel.Version)
+	}
+	return ix, nil
+}
+
+// folderLocks lets one install at a time work below a folder.
+type folderLocks struct {
+	mu    sync.Mutex // guards locks
+	locks map[string]*sync.Mutex
+}
+
+func newFolderLocks() *folderLocks { return &folderLocks{locks: map[string]*sync.Mutex{}} }
+
+// lock waits for the folder and returns what releases it. The map grows by one
+// small entry for each project this process has installed into.
+func (f *folderLocks) lock(folder string) (unlock func()) {
+	f.mu.Lock()
+	l, ok := f.locks[folder]
+	if !ok {
+		l = &sync.Mutex{}
+		f.locks[folder] = l
+	}
+	f.mu.Unlock()
+	l.Lock()
+	return l.Unlock
+}
+
+func refList(refs []shared.Ref) string {
+	text := ""
+	for i, ref := range refs {
+		if i > 0 {
+			text += ", "
+		}
+		text += ref.String()
+	}
+	return text
+}

@@ -1,0 +1,342 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"ggen.dev/marketplace/p2p/catalog"
+	"ggen.dev/marketplace/p2p/gossip"
+	"ggen.dev/marketplace/p2p/publisher"
+	"ggen.dev/marketplace/p2p/replicate"
+	"ggen.dev/marketplace/p2p/reputation"
+	"ggen.dev/marketplace/p2p/search"
+	"ggen.dev/marketplace/p2p/transfer"
+	"ggen.dev/marketplace/shared"
+)
+
+const (
+	// syncAgain is how long after meeting a peer it is asked once more: two peers
+	// pass gossip on to each other only from the first heartbeat after they met.
+	syncAgain = 2 * time.Second
+
+	// syncTimeout bounds one catalogue exchange.
+	syncTimeout = 2 * time.Minute
+
+	// learnTimeout bounds how long a question waits for the first exchange with
+	// the network, when this peer has just started and the answer is not here.
+	learnTimeout = 5 * time.Second
+)
+
+// judge is the gossip validator: it verifies everything that can be verified
+// without the rest of the log, before the message is passed on.
+func (e *Engine) judge(_ context.Context, _ peer.ID, data []byte) gossip.Verdict {
+	u, err := publisher.ParseUpdate(data)
+	if err != nil {
+		return gossip.Reject
+	}
+	v, err := u.Verify(time.Now())
+	if err != nil {
+		return gossip.Reject
+	}
+	if e.catalog.Held(v.Chain.ID) >= v.Head.Size {
+		return gossip.Ignore // known: whoever lacks it hears it from others
+	}
+	return gossip.Accept
+}
+
+// hear takes an announcement that the validator accepted. What it leaves out is
+// fetched from the peer that passed it on.
+func (e *Engine) hear(ctx context.Context, from peer.ID, data []byte) {
+	u, err := publisher.ParseUpdate(data)
+	if err != nil {
+		return // the validator has parsed it
+	}
+	err = e.apply(u)
+	if !errors.Is(err, publisher.ErrGap) {
+		return
+	}
+	chain, err := publisher.ParseChain(u.Roots)
+	if err != nil {
+		return
+	}
+	if _, err := e.replicate.Fetch(ctx, from, chain.ID, e.catalog.Held(chain.ID)); err != nil && ctx.Err() == nil {
+		e.log.Info("fetch what an announcement left out", "publisher", chain.ID.Short(), "peer", from, "error", err)
+	}
+}
+
+// apply is the one way in for what the network says: the catalogue verifies and
+// stores it, then it can be searched and watched.
+func (e *Engine) apply(u publisher.Update) error {
+	change, err := e.catalog.Apply(u)
+	var forked *publisher.EquivocationError
+	if errors.As(err, &forked) {
+		e.log.Warn("a publisher signed two different logs", "publisher", forked.First.Publisher)
+		e.feed.publish(shared.Event{
+			Kind: shared.EventQuarantined, Package: shared.PackageSummary{Publisher: forked.First.Publisher}, Message: forked.Error(),
+		})
+	}
+	if err != nil {
+		return err
+	}
+	for _, rel := range change.Releases {
+		e.index(rel)
+		e.feed.publish(shared.Event{Kind: shared.EventRelease, Package: summaryOf(rel)})
+	}
+	return nil
+}
+
+// index makes a new release searchable: a package is found by its newest one.
+func (e *Engine) index(rel *catalog.Release) {
+	for _, pkg := range e.catalog.Lookup(rel.Name) {
+		if pkg.Publisher == rel.Publisher {
+			e.search.Put(docOf(pkg))
+		}
+	}
+}
+
+func docOf(pkg catalog.Package) search.Doc {
+	newest := pkg.Newest()
+	return search.Doc{Summary: summaryOf(newest), Keywords: newest.Keywords}
+}
+
+// peerChanged is told of peers that come and go.
+func (e *Engine) peerChanged(p peer.ID, connected bool) {
+	kind := shared.EventPeerLeft
+	if connected {
+		kind = shared.EventPeerJoined
+		e.reputation.Seen(p.String())
+		e.background(func(ctx context.Context) { e.syncWith(ctx, p) })
+	}
+	e.feed.publish(shared.Event{Kind: kind, PeerID: p.String()})
+}
+
+// syncWith pulls a new peer's catalogue, and again a little later.
+func (e *Engine) syncWith(ctx context.Context, p peer.ID) {
+	for round := range 2 {
+		bounded, cancel := context.WithTimeout(ctx, syncTimeout)
+		_, err := e.replicate.Sync(bounded, p)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			e.log.Info("sync", "peer", p, "error", err)
+		}
+		if err == nil {
+			e.learned.done()
+		}
+		if round > 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(syncAgain):
+		}
+	}
+}
+
+// learning tells whether this peer has exchanged catalogues with anybody since
+// it started.
+type learning struct {
+	once     *sync.Once
+	finished chan struct{} // closed after the first exchange
+}
+
+func newLearning() learning { return learning{once: new(sync.Once), finished: make(chan struct{})} }
+
+func (l learning) done() { l.once.Do(func() { close(l.finished) }) }
+
+// stillLearning tells whether an answer that is not here may arrive any moment:
+// the peer has somebody to learn from and has not finished yet.
+func (e *Engine) stillLearning() bool {
+	select {
+	case <-e.learned.finished:
+		return false
+	default:
+		return len(e.cfg.Bootstrap) > 0 || e.node.KnownPeers() > 0 || len(e.node.Connected()) > 0
+	}
+}
+
+// learn waits for the first exchange, for at most learnTimeout.
+func (e *Engine) learn(ctx context.Context) error {
+	timer := time.NewTimer(learnTimeout)
+	defer timer.Stop()
+	select {
+	case <-e.learned.finished:
+	case <-timer.C:
+	case <-e.closing.Done():
+	case <-ctx.Done():
+		return shared.AsError(ctx.Err())
+	}
+	return nil
+}
+
+// headCodec verifies head records of the DHT: an update without entries.
+type headCodec struct{}
+
+// Check implements routing.HeadCodec.
+func (headCodec) Check(publisherHex string, value []byte) (size int64, err error) {
+	u, err := publisher.ParseUpdate(value)
+	if err != nil {
+		return 0, err
+	}
+	v, err := u.Verify(time.Now())
+	if err != nil {
+		return 0, err
+	}
+	if string(v.Chain.ID) != publisherHex || len(u.Entries) > 0 {
+		return 0, errors.New("the record is another publisher's, or no head")
+	}
+	return v.Head.Size, nil
+}
+
+// headRecord is the DHT record of a publisher's newest head, nil if it is unknown.
+func (e *Engine) headRecord(id shared.PublisherID) []byte {
+	chain, head, ok := e.catalog.Head(id)
+	if !ok {
+		return nil
+	}
+	return publisher.Update{Roots: chain.Signed(), Head: head.Signed, From: head.Size}.Marshal()
+}
+
+// kept is what this peer keeps announced in the DHT: its own head and the content
+// that it holds.
+type kept struct{ e *Engine }
+
+// Heads implements routing.Kept.
+func (k kept) Heads() iter.Seq2[shared.PublisherID, []byte] {
+	return func(yield func(shared.PublisherID, []byte) bool) {
+		if record := k.e.headRecord(k.e.publisherID); record != nil {
+			yield(k.e.publisherID, record)
+		}
+	}
+}
+
+// Digests implements routing.Kept.
+func (k kept) Digests() iter.Seq[shared.Digest] {
+	return func(yield func(shared.Digest) bool) {
+		for _, rel := range k.e.heldReleases() {
+			if !yield(rel.Archive.Digest) {
+				return
+			}
+		}
+	}
+}
+
+// heldReleases lists the releases whose content is here.
+func (e *Engine) heldReleases() []*catalog.Release {
+	var held []*catalog.Release
+	e.catalog.All(func(_ string, pkg catalog.Package) {
+		for _, rel := range pkg.Releases {
+			if e.store.Has(rel.Archive.Digest) {
+				held = append(held, rel)
+			}
+		}
+	})
+	return held
+}
+
+// replicated gives package replicate the catalogue in its own words.
+type replicated struct{ e *Engine }
+
+// Heads implements replicate.Catalog.
+func (r replicated) Heads() iter.Seq[replicate.Head] {
+	return func(yield func(replicate.Head) bool) {
+		for _, head := range r.e.catalog.Heads() {
+			if !yield(replicate.Head{Publisher: head.Publisher, Size: head.Size, Hash: head.Hash}) {
+				return
+			}
+		}
+	}
+}
+
+// Wants implements replicate.Catalog.
+func (r replicated) Wants(head replicate.Head) (from int64, wanted bool) {
+	_, known, ok := r.e.catalog.Head(head.Publisher)
+	held := r.e.catalog.Held(head.Publisher)
+	switch {
+	case !ok:
+		return 0, head.Size > 0
+	case head.Size > held:
+		return held, true
+	case head.Size == known.Size && head.Hash != known.Hash:
+		return head.Size, true
+	}
+	return 0, false
+}
+
+// Since implements replicate.Catalog.
+func (r replicated) Since(id shared.PublisherID, from int64, maxBytes int) (update []byte, next int64, err error) {
+	u, err := r.e.catalog.Since(id, from, maxBytes)
+	if errors.Is(err, shared.ReasonNotFound) || errors.Is(err, publisher.ErrStale) {
+		return nil, 0, errors.Join(replicate.ErrNone, err)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if end := u.From + int64(len(u.Entries)); end < r.e.sizeOf(id) && len(u.Entries) > 0 {
+		next = end
+	}
+	return u.Marshal(), next, nil
+}
+
+func (e *Engine) sizeOf(id shared.PublisherID) int64 {
+	_, head, _ := e.catalog.Head(id)
+	return head.Size
+}
+
+// Apply implements replicate.Catalog.
+func (r replicated) Apply(_ context.Context, _ peer.ID, update []byte) error {
+	u, err := publisher.ParseUpdate(update)
+	if err == nil {
+		err = r.e.apply(u)
+	}
+	var forked *publisher.EquivocationError
+	switch {
+	case err == nil, errors.Is(err, publisher.ErrStale), errors.As(err, &forked):
+		return nil // a fork is its publisher's fault, and telling us was right
+	case errors.Is(err, publisher.ErrInvalid):
+		return shared.NewError(shared.ReasonIntegrity, "%w", err)
+	}
+	return err
+}
+
+// misbehaved is told of a peer that lied in a catalogue exchange.
+func (e *Engine) misbehaved(p peer.ID, cause error) {
+	e.log.Warn("a peer lied about the catalogue", "peer", p, "error", cause)
+	e.reputation.Observe(p.String(), reputation.Malformed, 0, 0, 0)
+}
+
+// observe is told how peers did in transfers.
+func (e *Engine) observe(o transfer.Outcome) {
+	outcome := reputation.Failure
+	switch o.Kind {
+	case transfer.Delivered:
+		outcome = reputation.Success
+	case transfer.Absent, transfer.Busy:
+		outcome = reputation.Absent
+	case transfer.WrongContent:
+		outcome = reputation.WrongContent
+	case transfer.Malformed:
+		outcome = reputation.Malformed
+	case transfer.Unreachable, transfer.Disconnected, transfer.Stalled:
+	}
+	e.reputation.Observe(o.Peer.String(), outcome, o.Bytes, o.Took, o.FirstByte)
+}
+
+// openBlob serves other peers.
+func (e *Engine) openBlob(digest shared.Digest) (transfer.Blob, error) {
+	blob, err := e.store.Open(digest)
+	if err != nil {
+		return nil, err
+	}
+	return blob, nil
+}
+
+var (
+	bucketReputation = []byte("reputation")
+	keyBook          = []byte("book")
+)

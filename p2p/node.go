@@ -1,0 +1,176 @@
+package p2p
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"go.etcd.io/bbolt"
+
+	"ggen.dev/marketplace/shared"
+)
+
+// capabilities are the optional features of this engine, sorted.
+var capabilities = []string{"dht", "gossip", "multi-peer-transfer", "replicated-catalogue", "watch"}
+
+func newInstance() string {
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails, see crypto/rand
+	return hex.EncodeToString(random[:])
+}
+
+func (e *Engine) now() time.Time { return time.Now() }
+
+// Info tells which engine this is; see [shared.Marketplace].
+func (e *Engine) Info(ctx context.Context) (shared.EngineInfo, error) {
+	if err := ctx.Err(); err != nil {
+		return shared.EngineInfo{}, shared.AsError(err)
+	}
+	return shared.EngineInfo{
+		Name: "marketplace", Version: e.cfg.Version, Protocols: []int{1}, InstanceID: e.instance,
+		Capabilities: slices.Clone(capabilities), PID: os.Getpid(), StartedAt: e.started,
+	}, nil
+}
+
+// Status tells how this node stands in the network; see [shared.Marketplace].
+func (e *Engine) Status(ctx context.Context) (shared.NodeStatus, error) {
+	if err := ctx.Err(); err != nil {
+		return shared.NodeStatus{}, shared.AsError(err)
+	}
+	publishers, releases := e.catalog.Count()
+	status := shared.NodeStatus{
+		PeerID: e.node.PeerID().String(), ListenAddresses: e.node.Addresses(),
+		Reachability: e.node.Reachability(), DHTMode: e.node.DHTMode(),
+		BootstrapCount: len(e.cfg.Bootstrap), ConnectedPeers: len(e.node.Connected()), KnownPeers: e.node.KnownPeers(),
+		RoutingTable: e.node.RoutingTableSize(), Publisher: e.publisherID, Publishers: publishers, Releases: releases,
+		StartedAt: e.started, Version: e.cfg.Version,
+	}
+	for _, rel := range e.heldReleases() {
+		status.HeldPackages++
+		status.HeldBytes += rel.Archive.Size
+	}
+	if status.ConnectedPeers == 0 {
+		status.Diagnostics = append(status.Diagnostics, shared.Diagnostic{
+			Severity: shared.SeverityWarning, Reason: shared.ReasonNoPeers, Message: "no peer is connected", Hint: connectHint,
+		})
+	}
+	return status, nil
+}
+
+// Peers lists the peers this node knows, the connected ones first, then by
+// reputation; see [shared.Marketplace].
+func (e *Engine) Peers(ctx context.Context, query shared.PeerQuery) (shared.PeerList, error) {
+	if err := ctx.Err(); err != nil {
+		return shared.PeerList{}, shared.AsError(err)
+	}
+	connected := map[string]bool{}
+	for _, p := range e.node.Connected() {
+		connected[p.String()] = true
+	}
+	ids := e.reputation.Peers()
+	for id := range connected {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	if query.ID != "" {
+		if !slices.Contains(ids, query.ID) {
+			return shared.PeerList{}, shared.NewError(shared.ReasonNotFound, "peer %q has never been met", query.ID).
+				WithHint("`ggen marketplace p2p peer-list` shows the peers that have")
+		}
+		ids = []string{query.ID}
+	}
+	var list shared.PeerList
+	for _, id := range ids {
+		p := e.describePeer(id, connected[id])
+		if (p.Connected || !query.ConnectedOnly) && p.Reputation >= query.MinReputation {
+			list.Peers = append(list.Peers, p)
+		}
+	}
+	slices.SortFunc(list.Peers, func(a, b shared.Peer) int {
+		if a.Connected != b.Connected {
+			if a.Connected {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(b.Reputation, a.Reputation), cmp.Compare(a.ID, b.ID))
+	})
+	list.Total = len(list.Peers)
+	return list, nil
+}
+
+func (e *Engine) describePeer(id string, connected bool) shared.Peer {
+	known, _ := e.reputation.Get(id)
+	p := shared.Peer{
+		ID: id, Connected: connected, Reputation: e.reputation.Score(id),
+		SuccessfulRetrievals: known.Retrieved, FailedRetrievals: known.Failed, LastSeen: known.LastSeen, AvgResponseTime: known.Response,
+	}
+	if connected {
+		p.LastSeen = e.now()
+	}
+	decoded, err := peer.Decode(id)
+	if err != nil {
+		return p // a damaged snapshot; what else is known of it is shown
+	}
+	peerstore := e.node.Host().Peerstore()
+	for _, addr := range peerstore.Addrs(decoded) {
+		p.Addresses = append(p.Addresses, addr.String()+"/p2p/"+id)
+	}
+	slices.Sort(p.Addresses)
+	if agent, err := peerstore.Get(decoded, "AgentVersion"); err == nil {
+		p.Agent, _ = agent.(string)
+	}
+	p.PackagesProvided = e.provided(id)
+	return p
+}
+
+// Bootstrap dials addresses and says for each what happened; see
+// [shared.Marketplace].
+func (e *Engine) Bootstrap(ctx context.Context, addresses []string) ([]shared.DialOutcome, error) {
+	if len(addresses) == 0 {
+		return nil, shared.NewError(shared.ReasonInvalidArgument, "bootstrap: no address is given")
+	}
+	outcomes := e.node.Bootstrap(ctx, addresses)
+	for _, o := range outcomes {
+		if o.Err != nil && o.Err.Reason == shared.ReasonInvalidArgument {
+			return nil, o.Err
+		}
+	}
+	return outcomes, nil
+}
+
+// restoreReputation reads what was known of peers. Without it peers are
+// strangers again, which is no reason not to start.
+func (e *Engine) restoreReputation() {
+	err := e.db.View(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(bucketReputation)
+		if bucket == nil {
+			return nil
+		}
+		return e.reputation.Restore(bucket.Get(keyBook))
+	})
+	if err != nil {
+		e.log.Warn("read what is known of peers", "error", err)
+	}
+}
+
+// keepReputation writes it down when the engine closes.
+func (e *Engine) keepReputation() error {
+	snapshot, err := e.reputation.Snapshot()
+	if err != nil {
+		return err
+	}
+	return e.db.Update(func(tx *bbolt.Tx) error {
+		bucket, err := tx.CreateBucketIfNotExists(bucketReputation)
+		if err != nil {
+			return err
+		}
+		return bucket.Put(keyBook, snapshot)
+	})
+}

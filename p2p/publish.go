@@ -1,0 +1,289 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ggen.dev/marketplace/p2p/archive"
+	"ggen.dev/marketplace/p2p/catalog"
+	"ggen.dev/marketplace/p2p/gossip"
+	"ggen.dev/marketplace/p2p/manifest"
+	"ggen.dev/marketplace/p2p/publisher"
+	"ggen.dev/marketplace/shared"
+)
+
+// maxRequestID bounds the ID by which a host makes a publish repeatable, in bytes.
+const maxRequestID = 64
+
+// Publish makes a signed release of a folder; see [shared.Marketplace]. Durable
+// comes before visible: the content is on disk before the log names it, and the
+// log before anybody is told.
+func (e *Engine) Publish(ctx context.Context, req shared.PublishRequest, tree io.Reader, report shared.ProgressFunc) (shared.PublishReceipt, error) {
+	if len(req.RequestID) > maxRequestID {
+		return shared.PublishReceipt{}, shared.NewError(shared.ReasonInvalidArgument, "the request ID has %d bytes; %d are allowed", len(req.RequestID), maxRequestID)
+	}
+	if req.RequestID == "" || req.DryRun {
+		return e.publish(ctx, req, tree, report)
+	}
+	return e.requests.once(ctx, req.RequestID, func() (shared.PublishReceipt, error) {
+		return e.publish(ctx, req, tree, report)
+	})
+}
+
+func (e *Engine) publish(ctx context.Context, req shared.PublishRequest, tree io.Reader, report shared.ProgressFunc) (receipt shared.PublishReceipt, err error) {
+	packed, err := archive.Pack(ctx, &reportingReader{tree: tree, report: report}, e.store.Scratch(), archive.DefaultLimits())
+	if err != nil {
+		return receipt, named(err, "publish")
+	}
+	defer func() { err = errors.Join(err, packed.Close()) }()
+	m, err := readManifest(packed)
+	if err != nil {
+		return receipt, named(err, "publish")
+	}
+	index, err := packed.Index.Marshal()
+	if err != nil {
+		return receipt, named(err, "publish %s", m.Name)
+	}
+	body := releaseOf(m, packed.Index, index)
+	if _, err := (publisher.Entry{Kind: publisher.KindRelease, Publisher: e.publisherID, Time: time.Now().Unix(), Release: &body}).Encode(); err != nil {
+		return receipt, shared.NewError(shared.ReasonInvalidManifest, "%s: %w", m.File, err).With("file", m.File)
+	}
+	receipt = receiptOf(body, packed, e.publisherID)
+	if req.DryRun {
+		receipt.DryRun = true
+		return receipt, nil
+	}
+
+	report.Report(shared.Progress{Phase: shared.PhaseArchive, Package: m.Name + "@" + m.Version})
+	if err := e.store.PutFile(ctx, packed.Path(), body.Archive.Digest); err != nil {
+		return receipt, named(err, "publish %s: keep the archive", m.Name)
+	}
+	if _, _, err := e.store.Put(ctx, strings.NewReader(string(index)), body.Index.Digest); err != nil {
+		return receipt, named(err, "publish %s: keep the index", m.Name)
+	}
+	report.Report(shared.Progress{Phase: shared.PhaseSign, Package: m.Name + "@" + m.Version})
+	rel, update, err := e.catalog.Publish(e.key, body)
+	if err != nil {
+		return receipt, named(err, "publish %s %s", m.Name, m.Version)
+	}
+	receipt.LogSize = rel.Entry + 1
+	receipt.Unchanged = update == nil
+	if err := e.catalog.Pin(map[string]shared.PublisherID{m.Name: e.publisherID}); err != nil {
+		receipt.Diagnostics = append(receipt.Diagnostics, shared.Diagnostic{
+			Severity: shared.SeverityWarning, Reason: shared.ReasonUntrusted, Message: err.Error(),
+			Hint: "your release is published under your own ID; on this machine the bare name still means the other publisher",
+		})
+	}
+	if update != nil {
+		e.index(rel)
+		e.feed.publish(shared.Event{Kind: shared.EventRelease, Package: summaryOf(rel)})
+	}
+	report.Report(shared.Progress{Phase: shared.PhaseAnnounce, Package: m.Name + "@" + m.Version})
+	e.tellNetwork(ctx, req, update, rel, &receipt)
+	return receipt, nil
+}
+
+// tellNetwork announces a release. Nobody being there is no failure: whoever
+// connects later fetches what it lacks.
+func (e *Engine) tellNetwork(ctx context.Context, req shared.PublishRequest, update *publisher.Update, rel *catalog.Release, receipt *shared.PublishReceipt) {
+	if update != nil {
+		told, err := e.announce(ctx, *update)
+		if err != nil {
+			e.log.Warn("announce a release", "package", rel.Name, "version", rel.Version, "error", err)
+		}
+		receipt.Announced = told
+	}
+	if receipt.Announced == 0 && len(e.node.Connected()) == 0 {
+		receipt.Diagnostics = append(receipt.Diagnostics, shared.Diagnostic{
+			Severity: shared.SeverityInfo, Reason: shared.ReasonNoPeers,
+			Message: "no peer is connected: the release is stored here, and others learn of it when they connect",
+			Hint:    "keep this peer running (`ggen marketplace p2p start`) and connect it (`p2p bootstrap ADDRESS`)",
+		})
+	}
+	if !req.Wait {
+		e.background(func(ctx context.Context) { _, _ = e.record(ctx, rel) })
+		return
+	}
+	recorded, err := e.record(ctx, rel)
+	receipt.Recorded = recorded
+	if err != nil {
+		receipt.Diagnostics = append(receipt.Diagnostics, shared.Diagnostic{
+			Severity: shared.SeverityWarning, Reason: shared.AsError(err).Reason, Message: "DHT records: " + err.Error(),
+			Hint: "they are put again by themselves while this peer runs",
+		})
+	}
+}
+
+// record puts the head and the provider record of a release into the DHT.
+func (e *Engine) record(ctx context.Context, rel *catalog.Release) (stored int, err error) {
+	heads, headErr := e.routing.PutHead(ctx, rel.Publisher, e.headRecord(rel.Publisher))
+	providers, provideErr := e.routing.Provide(ctx, rel.Archive.Digest)
+	return heads + providers, errors.Join(headErr, provideErr)
+}
+
+// announce gossips an update, without its entries where they would make it large:
+// receivers then fetch them from whoever told them.
+func (e *Engine) announce(ctx context.Context, u publisher.Update) (told int, err error) {
+	message := u.Marshal()
+	if len(message) > gossip.GoodMessage {
+		message = publisher.Update{Roots: u.Roots, Head: u.Head, From: u.From + int64(len(u.Entries))}.Marshal()
+	}
+	return e.topic.Announce(ctx, message)
+}
+
+// manifestLimit is manifest.MaxSize as package archive counts.
+const manifestLimit = int64(manifest.MaxSize)
+
+func readManifest(packed *archive.Packed) (*manifest.Manifest, error) {
+	var top []string
+	for _, f := range packed.Index.Files {
+		if !f.Dir && !strings.Contains(f.Path, "/") {
+			top = append(top, f.Path)
+		}
+	}
+	file, err := manifest.Find(top)
+	if err != nil {
+		return nil, err
+	}
+	data, err := packed.ReadFile(file, manifestLimit)
+	if err != nil {
+		return nil, err
+	}
+	return manifest.Parse(file, data)
+}
+
+// releaseOf is what the publisher will sign. Texts that are longer than a log
+// entry should be are cut; the whole text stays in the package.
+func releaseOf(m *manifest.Manifest, ix *archive.Index, index []byte) publisher.Release {
+	files := 0
+	for _, f := range ix.Files {
+		if !f.Dir {
+			files++
+		}
+	}
+	body := publisher.Release{
+		Name: m.Name, Version: m.Version,
+		Title:       publisher.CutText(m.Title, publisher.MaxTitle),
+		Description: publisher.CutText(m.Description, publisher.MaxDescription),
+		License:     publisher.CutText(m.License, publisher.MaxLicense),
+		Category:    publisher.CutText(m.Category, publisher.MaxCategory),
+		Repository:  publisher.CutText(m.Repository, publisher.MaxRepository),
+		Authors:     cutList(m.Authors, publisher.MaxAuthors, publisher.MaxAuthor),
+		Tags:        cutList(m.Tags, publisher.MaxTags, publisher.MaxTag),
+		Keywords:    cutList(m.Keywords, publisher.MaxTags, publisher.MaxTag),
+		Files:       files,
+		Archive:     publisher.Content{Digest: ix.Digest, Size: ix.Size},
+		Index:       publisher.Content{Digest: shared.DigestOf(index), Size: int64(len(index))},
+	}
+	for _, dep := range m.Dependencies {
+		body.Dependencies = append(body.Dependencies, publisher.Dependency(dep))
+	}
+	return body
+}
+
+func cutList(list []string, count, most int) []string {
+	list = slices.Clone(list[:min(len(list), count)])
+	for i := range list {
+		list[i] = publisher.CutText(list[i], most)
+	}
+	return list
+}
+
+func receiptOf(body publisher.Release, packed *archive.Packed, id shared.PublisherID) shared.PublishReceipt {
+	receipt := shared.PublishReceipt{Package: body.Name, Version: body.Version, Publisher: id, Digest: body.Archive.Digest, Size: body.Archive.Size}
+	for _, f := range packed.Index.Files {
+		if !f.Dir {
+			receipt.Files = append(receipt.Files, shared.FileInfo{Path: f.Path, Size: f.Size, Executable: f.Executable, Digest: f.Digest})
+		}
+	}
+	for _, dep := range body.Dependencies {
+		receipt.Dependencies = append(receipt.Dependencies, shared.Dependency(dep))
+	}
+	for _, skipped := range packed.Skipped {
+		receipt.Diagnostics = append(receipt.Diagnostics, shared.Diagnostic{Severity: shared.SeverityInfo, Message: skipped + "/ is left out of the package"})
+	}
+	return receipt
+}
+
+// reportingReader reports how much of the upload has arrived, every 256 KiB.
+type reportingReader struct {
+	tree           io.Reader
+	report         shared.ProgressFunc
+	done, reported int64
+}
+
+// Read implements io.Reader.
+func (r *reportingReader) Read(p []byte) (int, error) {
+	n, err := r.tree.Read(p)
+	r.done += int64(n)
+	if r.done-r.reported >= archive.ChunkSize {
+		r.reported = r.done
+		r.report.Report(shared.Progress{Phase: shared.PhaseUpload, Done: r.done})
+	}
+	return n, err
+}
+
+// maxRequests bounds the receipts that are kept for repeated requests.
+const maxRequests = 1024
+
+// requests runs each publish once, however often its ID comes: a host that lost
+// the connection asks again. It remembers for the life of the process; across a
+// restart the catalogue does, since a release is immutable.
+type requests struct {
+	mu    sync.Mutex // guards the fields below
+	calls map[string]*request
+	order []string
+}
+
+type request struct {
+	done    chan struct{}
+	receipt shared.PublishReceipt
+	err     error
+}
+
+func newRequests() *requests { return &requests{calls: map[string]*request{}} }
+
+func (r *requests) once(ctx context.Context, id string, publish func() (shared.PublishReceipt, error)) (shared.PublishReceipt, error) {
+	r.mu.Lock()
+	call, running := r.calls[id]
+	if !running {
+		call = &request{done: make(chan struct{})}
+		r.calls[id] = call
+		r.order = append(r.order, id)
+		if len(r.order) > maxRequests {
+			delete(r.calls, r.order[0])
+			r.order = r.order[1:]
+		}
+	}
+	r.mu.Unlock()
+	if running {
+		select {
+		case <-call.done:
+			return call.receipt, call.err
+		case <-ctx.Done():
+			return shared.PublishReceipt{}, shared.AsError(ctx.Err())
+		}
+	}
+	call.receipt, call.err = publish()
+	if call.err != nil { // a failure may be tried again
+		r.mu.Lock()
+		delete(r.calls, id)
+		r.mu.Unlock()
+	}
+	close(call.done)
+	return call.receipt, call.err
+}
+
+// named puts what was done in front of an error and keeps its reason and hint.
+func named(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return shared.AsError(fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err))
+}
