@@ -9,7 +9,7 @@
 //
 // A client opens a libp2p stream and sends requests; the server gives each of
 // them one answer, in their order. A client may send further requests before the
-// answers have arrived, at most 64 ahead. Requests and answers are frames: a
+// answers have arrived; the server reads them one by one. Requests and answers are frames: a
 // length of 4 bytes, which counts what follows it, a type of 1 byte, and a body.
 // All integers are big-endian; a publisher is the 32 bytes of its ID.
 //

@@ -94,7 +94,9 @@ func (l *ledger) Wants(h replicate.Head) (int64, bool) {
 }
 
 func (l *ledger) Since(p shared.PublisherID, from int64, maxBytes int) ([]byte, int64, error) {
-	size := l.snapshot()[p]
+	l.mu.Lock()
+	size := l.sizes[p]
+	l.mu.Unlock()
 	if size == 0 || from > size {
 		return nil, 0, fmt.Errorf("publisher %s from %d: %w", p.Short(), from, replicate.ErrNone)
 	}
@@ -411,9 +413,10 @@ func (l liar) Since(p shared.PublisherID, from int64, maxBytes int) ([]byte, int
 }
 
 func TestLyingPeers(t *testing.T) {
-	endless := func() iter.Seq[replicate.Head] {
+	// Our own server hashes all heads of its catalogue, so there must be an end.
+	plenty := func() iter.Seq[replicate.Head] {
 		return func(yield func(replicate.Head) bool) {
-			for i := uint64(0); ; i++ {
+			for i := range uint64(1 << 17) {
 				var raw [32]byte
 				binary.BigEndian.PutUint64(raw[:], i+1)
 				if !yield(replicate.Head{Publisher: shared.PublisherID(hex.EncodeToString(raw[:])), Size: 1}) {
@@ -426,7 +429,7 @@ func TestLyingPeers(t *testing.T) {
 		name string
 		liar liar
 	}{
-		{"heads without logs behind them", liar{heads: endless}},
+		{"heads without logs behind them", liar{heads: plenty}},
 		{"entries of somebody else", liar{since: func(p shared.PublisherID, from int64) ([]byte, int64, error) {
 			return append(binary.BigEndian.AppendUint64([]byte(p), uint64(from)), make([]byte, 32)...), 0, nil
 		}}},
@@ -493,7 +496,7 @@ func TestLyingPeers(t *testing.T) {
 	babble("a frame that is too large", huge, shared.ReasonIntegrity)
 	babble("an empty frame", make([]byte, 8), shared.ReasonIntegrity)
 	babble("an answer to another question", []byte{0, 0, 0, 1, 132}, shared.ReasonIntegrity)
-	babble("same, though nothing was compared", []byte{0, 0, 0, 2, 130, 1}, shared.ReasonIntegrity)
+	babble("same, and more", []byte{0, 0, 0, 2, 130, 1}, shared.ReasonIntegrity)
 	babble("silence", nil, shared.ReasonTimeout)
 	babble("a frame that never ends", []byte{0, 0, 1, 0, 129}, shared.ReasonTimeout)
 }

@@ -92,8 +92,10 @@ func (s *server) handle(stream network.Stream) {
 		_ = stream.Close() // the peer asks again, whether it heard us or not
 		return
 	}
-	defer s.dismiss(stream, p)
-	switch err := s.serve(stream); {
+	err := s.serve(stream)
+	defer s.running.Done()
+	s.dismiss(stream, p) // first: a client that sees the end may come again at once
+	switch {
 	case err == nil:
 		_ = stream.Close() // nothing is left to say
 	case errors.Is(err, errProtocol):
@@ -136,7 +138,6 @@ func (s *server) dismiss(stream network.Stream, p peer.ID) {
 	if s.perPeer[p]--; s.perPeer[p] == 0 {
 		delete(s.perPeer, p)
 	}
-	s.running.Done()
 }
 
 // duplex is what serving needs of a stream.

@@ -85,7 +85,7 @@ func (r *Replicator) enter(ctx context.Context, p peer.ID) (leave func(), err er
 	t.users++
 	r.running.Add(1)
 	r.mu.Unlock()
-	leave = func() {
+	forget := func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if t.users--; t.users == 0 {
@@ -96,24 +96,23 @@ func (r *Replicator) enter(ctx context.Context, p peer.ID) (leave func(), err er
 	select {
 	case t.token <- struct{}{}:
 	case <-ctx.Done():
-		leave()
+		forget()
 		return nil, ctx.Err()
 	}
 	select {
 	case r.slots <- struct{}{}:
-		return func() { <-r.slots; <-t.token; leave() }, nil
+		return func() { <-r.slots; <-t.token; forget() }, nil
 	case <-ctx.Done():
 		<-t.token
-		leave()
+		forget()
 		return nil, ctx.Err()
 	}
 }
 
 func (r *Replicator) session(ctx context.Context, p peer.ID, what string, pull func(*session, context.Context) error) (Stats, error) {
 	caller := ctx
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := r.bounded(ctx)
 	defer cancel()
-	defer context.AfterFunc(r.lifetime, cancel)()
 	leave, err := r.enter(ctx, p)
 	if err != nil {
 		return Stats{}, shared.AsError(fmt.Errorf("%s: %w", what, err))
@@ -136,6 +135,13 @@ func (r *Replicator) session(ctx context.Context, p peer.ID, what string, pull f
 	return stats, r.judge(caller, p, what, err)
 }
 
+// bounded limits a call by the life of the replicator.
+func (r *Replicator) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(r.lifetime, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
 func (r *Replicator) attempt(ctx context.Context, p peer.ID, stats *Stats, pull func(*session, context.Context) error) error {
 	opening, cancel := context.WithTimeout(network.WithNoDial(ctx, "sync with connected peers only"), r.cfg.Timeout)
 	defer cancel()
@@ -147,11 +153,23 @@ func (r *Replicator) attempt(ctx context.Context, p peer.ID, stats *Stats, pull 
 	s := &session{peer: p, stream: stream, catalog: r.catalog, timeout: r.cfg.Timeout, left: r.cfg.SessionBytes, stats: stats}
 	err = pull(s, ctx)
 	if stop() && err == nil {
-		_ = stream.Close() // nothing is left to say
+		farewell(stream)
 	} else {
 		_ = stream.Reset() // it may be gone already
 	}
 	return err
+}
+
+// farewellTimeout bounds how long we wait for a server to let go of a stream.
+const farewellTimeout = 2 * time.Second
+
+// farewell ends a stream and waits until the server has noticed, so that our next
+// stream does not find its place taken by this one.
+func farewell(stream network.Stream) {
+	if stream.CloseWrite() == nil && stream.SetReadDeadline(time.Now().Add(farewellTimeout)) == nil {
+		_, _ = stream.Read(make([]byte, 1)) // EOF, or whatever: it is over
+	}
+	_ = stream.Close() // nothing is left to say
 }
 
 // judge gives the error of a session its reason, and reports the peer if it is to
@@ -221,14 +239,14 @@ func (s *session) pullAll(ctx context.Context) error {
 // publishers. It is the only place that knows how: here by listing heads, at a
 // cost of 72 bytes for each log unless both sides have all the same ones.
 func (s *session) reconcile(page *headsRequest) (needs []need, more bool, err error) {
-	if err := s.send(page.append(nil)); err != nil {
+	if err := s.send(page.frame()); err != nil {
 		return nil, false, err
 	}
 	kind, body, err := s.receive()
 	switch {
 	case err != nil:
 		return nil, false, err
-	case kind == typeSame && page.fingerprint != [32]byte{}:
+	case kind == typeSame && len(body) == 0 && page.fingerprint != [32]byte{}:
 		return nil, false, nil
 	case kind != typeListed:
 		return nil, false, fmt.Errorf("an answer of type %d to a request for heads: %w", kind, errProtocol)

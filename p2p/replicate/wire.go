@@ -78,12 +78,11 @@ type headsRequest struct {
 	most        int
 }
 
-func (r headsRequest) append(b []byte) []byte {
-	start := len(b)
-	b = openFrame(b, typeHeads)
+func (r headsRequest) frame() []byte {
+	b := openFrame(nil, typeHeads)
 	b = append(b, r.fingerprint[:]...)
 	b = append(b, r.after[:]...)
-	return closeFrame(binary.BigEndian.AppendUint32(b, uint32(r.most)), start)
+	return closeFrame(binary.BigEndian.AppendUint32(b, uint32(r.most)), 0)
 }
 
 func parseHeadsRequest(body []byte) (headsRequest, error) {

@@ -61,10 +61,10 @@ func OpenDB(path string) (*bbolt.DB, error) {
 	return db, nil
 }
 
-// newerSchema is the error of a database that a newer engine wrote.
-type newerSchema int
+// newerSchemaError is the error of a database that a newer engine wrote.
+type newerSchemaError int
 
-func (v newerSchema) Error() string {
+func (v newerSchemaError) Error() string {
 	return fmt.Sprintf("it has schema version %d and this engine knows %d", int(v), SchemaVersion)
 }
 
@@ -99,13 +99,13 @@ func checkSchema(db *bbolt.DB) error {
 	case err != nil || version < 1:
 		return fmt.Errorf("its schema version is %.20q", stored)
 	case version > SchemaVersion:
-		return newerSchema(version)
+		return newerSchemaError(version)
 	}
 	return nil
 }
 
 func dbFailure(path string, err error) error {
-	var newer newerSchema
+	var newer newerSchemaError
 	failure := shared.NewError(shared.ReasonStorage, "open database %s: %w", path, err).With("path", path)
 	switch {
 	case isFull(err):

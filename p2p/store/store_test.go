@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -323,11 +324,10 @@ func TestOpenCleansUp(t *testing.T) {
 // TestUsageAgreesWithDisk: whatever happens in whatever order, the count that is
 // kept in memory is the one that a new store finds.
 func TestUsageAgreesWithDisk(t *testing.T) {
+	base, runs := t.TempDir(), 0
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(t.TempDir(), "store")
-		if err != nil {
-			rt.Fatal(err)
-		}
+		runs++
+		dir := filepath.Join(base, fmt.Sprint(runs))
 		s := open(t, dir, 2000)
 		for range rapid.IntRange(1, 30).Draw(rt, "steps") {
 			data := bytes.Repeat([]byte{byte(rapid.IntRange(0, 5).Draw(rt, "content"))}, 300)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -55,6 +56,7 @@ type Client struct {
 
 	mu      sync.Mutex // guards the fields below
 	flights map[string]*flight
+	seats   map[peer.ID]*seats
 	closed  bool
 	running sync.WaitGroup // of flights; added to under mu while not closed
 }
@@ -86,7 +88,7 @@ func NewClient(h host.Host, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("transfer: %w", err)
 	}
-	c := &Client{host: h, cfg: cfg, decoder: decoder, flights: map[string]*flight{}}
+	c := &Client{host: h, cfg: cfg, decoder: decoder, flights: map[string]*flight{}, seats: map[peer.ID]*seats{}}
 	c.lifetime, c.cancel = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -176,13 +178,11 @@ func (c *Client) board(ctx context.Context, key string, digest shared.Digest, fl
 		return nil, shared.NewError(shared.ReasonCanceled, "fetch %s: the node is closing", digest)
 	}
 	// The flight must survive the caller who started it.
-	lifetime, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(c.lifetime, cancel)
+	lifetime, cancel := c.detached(ctx)
 	f := &flight{cancel: cancel, done: make(chan struct{}), moved: make(chan struct{}), waiters: 1}
 	c.flights[key] = f
 	c.running.Go(func() {
 		defer close(f.done)
-		defer stop()
 		defer cancel()
 		f.err = fly(lifetime, f)
 		if f.err != nil && lifetime.Err() != nil {
@@ -195,6 +195,13 @@ func (c *Client) board(ctx context.Context, key string, digest shared.Digest, fl
 		}
 	})
 	return f, nil
+}
+
+// detached is a context that keeps the values of ctx and ends with the client.
+func (c *Client) detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(c.lifetime, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // leave gives up waiting. The last one ends the flight and waits until it has
@@ -213,27 +220,38 @@ func (c *Client) leave(key string, f *flight) {
 	}
 }
 
-// tries is how often a peer is asked again after it was busy or the stream broke.
-const tries = 3
+const (
+	// tries is how often a peer is asked again after its stream broke, and
+	// busyTries after it was busy: a server that tells us to come back is alive.
+	tries     = 3
+	busyTries = 10
+)
 
 // persist calls attempt again, after a pause, while it fails in a way that may
 // pass. progress tells whether the last attempt brought something: then the peer
 // has all its tries again.
 func (c *Client) persist(ctx context.Context, attempt func() (progress bool, fail *failure)) *failure {
-	for left := tries; ; {
+	for broken, busy := 0, 0; ; {
 		progress, fail := attempt()
-		if fail == nil || ctx.Err() != nil || fail.kind != Busy && fail.kind != Disconnected {
+		if fail == nil || ctx.Err() != nil {
 			return fail
 		}
 		if progress {
-			left = tries
-		}
-		if left--; left <= 0 {
-			return fail
+			broken, busy = 0, 0
 		}
 		pause := fail.pause
-		if pause == 0 {
-			pause = 100 * time.Millisecond << (tries - 1 - left)
+		switch fail.kind {
+		case Busy:
+			busy++
+			pause += rand.N(pause/2 + time.Millisecond) // or all who were refused come back together
+		case Disconnected:
+			broken++
+			pause = 50 * time.Millisecond << broken
+		default:
+			return fail
+		}
+		if broken >= tries || busy >= busyTries {
+			return fail
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -242,6 +260,42 @@ func (c *Client) persist(ctx context.Context, attempt func() (progress bool, fai
 			return fail
 		case <-timer.C:
 		}
+	}
+}
+
+// streamsPerPeer bounds our streams to one peer over all downloads: an install of
+// many packages from one peer must not run into its limit.
+const streamsPerPeer = 4
+
+// seats are the streams to one peer.
+type seats struct {
+	taken chan struct{} // holds a token for each
+	users int           // streams and those who wait for one; guarded by Client.mu
+}
+
+// sit waits for a free stream to the peer.
+func (c *Client) sit(ctx context.Context, p peer.ID) (stand func(), err error) {
+	c.mu.Lock()
+	s := c.seats[p]
+	if s == nil {
+		s = &seats{taken: make(chan struct{}, streamsPerPeer)}
+		c.seats[p] = s
+	}
+	s.users++
+	c.mu.Unlock()
+	forget := func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if s.users--; s.users == 0 {
+			delete(c.seats, p)
+		}
+	}
+	select {
+	case s.taken <- struct{}{}:
+		return func() { <-s.taken; forget() }, nil
+	case <-ctx.Done():
+		forget()
+		return nil, ctx.Err()
 	}
 }
 

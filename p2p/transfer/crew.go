@@ -36,7 +36,8 @@ func (w *crew) run(ctx context.Context, from Candidates) {
 				w.failed = append(w.failed, f)
 			}
 		}
-		for range arriving { //nolint:revive // the candidates are not wanted any more
+		for p := range arriving {
+			waiting = append(waiting, p) // not wanted any more
 		}
 	}()
 	hedge := time.NewTimer(w.client.cfg.HedgeAfter)

@@ -46,7 +46,7 @@ const (
 // defaults. A stream that is writing holds two buffers of [MaxRange].
 type Limits struct {
 	Streams        int // at once; default 64, which is at most 32 MiB
-	StreamsPerPeer int // at once; default 4
+	StreamsPerPeer int // at once; default 8, twice what our client opens
 	Logger         *slog.Logger
 }
 
@@ -78,7 +78,7 @@ func Serve(h host.Host, open Opener, limits Limits) (*Server, error) {
 		limits.Streams = 64
 	}
 	if limits.StreamsPerPeer == 0 {
-		limits.StreamsPerPeer = 4
+		limits.StreamsPerPeer = 8
 	}
 	encoder, err := newEncoder()
 	if err != nil {
@@ -130,8 +130,10 @@ func (s *Server) handle(stream network.Stream) {
 		_ = stream.Close() // the peer asks again, whether it heard us or not
 		return
 	}
-	defer s.dismiss(stream, p)
-	switch err := s.serve(stream); {
+	err := s.serve(stream)
+	defer s.running.Done()
+	s.dismiss(stream, p) // first: a client that sees the end may come again at once
+	switch {
 	case err == nil:
 		_ = stream.Close() // nothing is left to say
 	case errors.Is(err, errProtocol):
@@ -174,7 +176,6 @@ func (s *Server) dismiss(stream network.Stream, p peer.ID) {
 	if s.perPeer[p]--; s.perPeer[p] == 0 {
 		delete(s.perPeer, p)
 	}
-	s.running.Done()
 }
 
 // duplex is what serving needs of a stream.

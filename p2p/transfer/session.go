@@ -43,7 +43,8 @@ type session struct {
 	stream  wire
 	stall   time.Duration // without a byte
 	decoder *zstd.Decoder
-	local   bool // the peer is on this machine: compressing costs more than it saves
+	local   bool        // the peer is on this machine: compressing costs more than it saves
+	stand   func()      // gives back the place among the streams to the peer
 	strange func() bool // tells whether the peer does not speak the protocol; may wait for it
 	heard   bool        // it has answered, so it does
 
@@ -71,7 +72,16 @@ func (s lazyStream) Read(b []byte) (int, error)  { return s.negotiated.Read(b) }
 func (s lazyStream) Write(b []byte) (int, error) { return s.negotiated.Write(b) }
 
 // dial opens a session, and a connection first if there is none.
-func (c *Client) dial(ctx context.Context, p peer.AddrInfo) (*session, *failure) {
+func (c *Client) dial(ctx context.Context, p peer.AddrInfo) (s *session, fail *failure) {
+	stand, err := c.sit(ctx, p.ID)
+	if err != nil {
+		return nil, &failure{peer: p.ID, kind: Busy, cause: err}
+	}
+	defer func() {
+		if fail != nil {
+			stand()
+		}
+	}()
 	if len(p.Addrs) > 0 {
 		c.host.Peerstore().AddAddrs(p.ID, p.Addrs[:min(len(p.Addrs), peerAddrs)], peerstore.TempAddrTTL)
 	}
@@ -89,6 +99,7 @@ func (c *Client) dial(ctx context.Context, p peer.AddrInfo) (*session, *failure)
 		peer: p.ID, stream: lazyStream{stream, multistream.NewMSSelect(stream, Protocol)},
 		stall: c.cfg.StallTimeout, decoder: c.decoder,
 		local:   manet.IsIPLoopback(stream.Conn().RemoteMultiaddr()),
+		stand:   stand,
 		strange: func() bool { return c.isStrange(ctx, stream.Conn()) },
 	}, nil
 }
@@ -112,6 +123,7 @@ func (c *Client) isStrange(ctx context.Context, conn network.Conn) bool {
 
 // close ends the session. Answers that are still under way are not wanted.
 func (s *session) close(answered bool) {
+	defer s.stand()
 	if answered {
 		_ = s.stream.Close() // nothing is left to say
 		return

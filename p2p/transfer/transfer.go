@@ -11,7 +11,7 @@
 //
 // A client opens a libp2p stream and sends requests; the server answers each of
 // them, in their order. A client may send further requests before the answers
-// have arrived, at most 64 ahead. All integers are big-endian.
+// have arrived; the server reads them one by one. All integers are big-endian.
 //
 // A request has 46 bytes:
 //

@@ -549,7 +549,10 @@ func TestFetchResumesAfterSIGKILL(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
-	for lines.Scan() && lines.Text() != fmt.Sprintf("have %d", 20*chunkSize) {
+	for enough := fmt.Sprintf("have %d", 20*chunkSize); lines.Scan(); {
+		if lines.Text() == enough {
+			break
+		}
 	}
 	if err := child.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -563,5 +566,36 @@ func TestFetchResumesAfterSIGKILL(t *testing.T) {
 	into.mustHold(t)
 	if stats.Resumed != 20*chunkSize || stats.Fetched != 44*chunkSize {
 		t.Fatalf("%+v", stats)
+	}
+}
+
+func TestManyDownloadsFromOnePeer(t *testing.T) {
+	blobs := map[shared.Digest][]byte{}
+	for i := range 60 {
+		data := content(1000 + i)
+		blobs[shared.DigestOf(data)] = data
+	}
+	h := loopbackHost(t)
+	server, err := transfer.Serve(h, func(d shared.Digest) (transfer.Blob, error) { return memory{data: blobs[d]}, nil }, transfer.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	seen := &outcomes{}
+	c := client(t, transfer.Config{Observe: seen.observe})
+	var group sync.WaitGroup
+	for digest, data := range blobs {
+		group.Go(func() {
+			got, err := c.FetchBlob(t.Context(), digest, int64(len(data)), 1<<20, candidates(info(h)))
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+		})
+	}
+	group.Wait()
+	for _, kind := range seen.of(h.ID()) {
+		if kind != transfer.Delivered {
+			t.Errorf("the peer had to answer %s", kind)
+		}
 	}
 }

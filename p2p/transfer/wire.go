@@ -16,9 +16,6 @@ const (
 	opGet = 1
 
 	flagZstd = 1 << 0
-
-	// pipelined is how many requests may be under way on one stream.
-	pipelined = 64
 )
 
 type status byte
@@ -98,7 +95,7 @@ func parseHeader(b []byte, req request) (header, error) {
 	}
 	body := binary.BigEndian.Uint32(b[2:6])
 	h := header{status: status(b[0]), encoding: encoding(b[1]), retryAfter: binary.BigEndian.Uint32(b[6:10])}
-	fits := false
+	var fits bool
 	switch {
 	case h.status > statusUnreadable:
 		return header{}, fmt.Errorf("an answer with status %d: %w", h.status, errProtocol)
