@@ -261,7 +261,7 @@ func TestPublishRefusesAndChangesNothing(t *testing.T) {
 		{"no manifest", files(t, "README.md", "x"), shared.ReasonInvalidManifest, "no manifest"},
 		{"foreign manifest", files(t, "package.json", "{}"), shared.ReasonInvalidManifest, "package.json"},
 		{"two manifests", files(t, "package.toml", manifest("a", "1.0.0"), "pack.toml", "[pack]"), shared.ReasonInvalidManifest, "two manifests"},
-		{"broken TOML", files(t, "package.toml", "[package]\nname = \"a\"\nx = {\n}\n"), shared.ReasonInvalidManifest, "package.toml:3:"},
+		{"broken TOML", files(t, "package.toml", "[package]\nname = \"a\"\nversion = = 1\n"), shared.ReasonInvalidManifest, "package.toml:3:"},
 		{"no name", files(t, "package.toml", "[package]\nversion = \"1.0.0\"\n"), shared.ReasonInvalidManifest, "no name"},
 		{"no version", files(t, "package.toml", "[package]\nname = \"a\"\n"), shared.ReasonInvalidManifest, "no version"},
 		{"bad version", files(t, "package.toml", manifest("a", "1.0")), shared.ReasonInvalidManifest, "1.0"},

@@ -92,6 +92,9 @@ func Parse(file string, data []byte) (*Manifest, error) {
 	if err := toml.Unmarshal(data, &document); err != nil {
 		return nil, syntaxError(file, err)
 	}
+	if err := checkInlineTables(file, data); err != nil {
+		return nil, err
+	}
 	fields, ok := document[table].(map[string]any)
 	if !ok {
 		return nil, problem(file, "it has no table [%s]", table).WithHint("begin it with [%s], name and version", table)

@@ -83,6 +83,13 @@ func wantReason(t testing.TB, err error, reason shared.Reason) {
 	}
 }
 
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 // wantEmptyFolder checks that nothing is left in a folder of the store.
 func wantEmptyFolder(t testing.TB, path ...string) {
 	t.Helper()
@@ -360,7 +367,11 @@ func TestUsageAgreesWithDisk(t *testing.T) {
 			}
 		}
 		count, size, err := s.Usage()
-		fresh, freshSize, freshErr := open(t, dir, 2000).Usage()
+		again := open(t, dir, 2000)
+		fresh, freshSize, freshErr := again.Usage()
+		if charged, onDisk := must(s.Charged()), must(again.Charged()); charged != onDisk || charged > 2000 {
+			rt.Fatalf("%d bytes are charged, and %d are on disk", charged, onDisk)
+		}
 		if err != nil || freshErr != nil || count != fresh || size != freshSize || size > 2000 {
 			rt.Fatalf("%d blobs, %d bytes (%v); on disk %d, %d (%v)", count, size, err, fresh, freshSize, freshErr)
 		}

@@ -12,9 +12,9 @@ import (
 	"ggen.dev/marketplace/shared"
 )
 
-// hedges is from how many peers a small blob is fetched at once, when the first
-// ones are slow. Each costs the blob's size in memory.
-const hedges = 3
+// hedges is how many peers are asked for a small blob at once, when the first ones
+// are slow or do not have it. Each that sends costs the blob's size in memory.
+const hedges = 4
 
 // FetchBlob fetches a small blob of a known size into memory: one peer is asked
 // for all of it, and one more whenever nothing arrives for a while; the first

@@ -40,9 +40,10 @@ type Config struct {
 // them already.
 type Candidates func(ctx context.Context) iter.Seq[peer.AddrInfo]
 
-// maxCandidates bounds the candidates of one download. After so many peers that
-// failed, more do not help.
-const maxCandidates = 64
+// maxCandidates bounds the candidates of one download. It is above the number of
+// connections of a node, so that peers which are merely connected do not keep
+// out those that are known to have the content.
+const maxCandidates = 512
 
 // Client fetches content from other peers. Its methods may be called
 // concurrently; calls for the same content share one download.

@@ -66,6 +66,9 @@ func (w *crew) run(ctx context.Context, from Candidates) {
 			active--
 			if f != nil {
 				w.failed = append(w.failed, f)
+				if f.kind == Absent { // ask around faster; a refusal costs nothing
+					w.limit = min(2*w.limit, w.most)
+				}
 			}
 		case <-w.moved:
 			hedge.Reset(w.client.cfg.HedgeAfter)
