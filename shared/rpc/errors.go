@@ -225,3 +225,6 @@ func recoverStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInf
 	}()
 	return handler(srv, stream)
 }
+
+// Status is the wire's form of an error, for interceptors of a server.
+func Status(err error) error { return toStatus(err) }

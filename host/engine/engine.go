@@ -1,0 +1,371 @@
+// Package engine is the host's side of a marketplace engine: it finds the binary,
+// verifies it, starts it once for all commands of a home, finds the running one
+// again, and gives back a [Session] that implements shared.Marketplace.
+//
+// One engine runs for a home (and profile). Two locks see to that: the host's,
+// held from looking for an engine until it is attached to, and the engine's, held
+// for its whole life, with its state as the file's content. An engine is alive
+// when its lock is held and it answers; its process ID says nothing.
+//
+// What the engine can do is package shared's business, how that travels is
+// shared/rpc's. This package never sees a network.
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"ggen.dev/marketplace/shared"
+	"ggen.dev/marketplace/shared/launch"
+)
+
+// Settings are what a user may choose about an engine.
+type Settings = launch.Settings
+
+// Config says which engine is meant.
+type Config struct {
+	Home        string   // $GGEN_HOME, absolute; required
+	Profile     string   // engines of different profiles run beside each other; default ""
+	Project     string   // folder of the project, for its .ggen/plugins; may be empty
+	PluginDirs  []string // further folders to look for engines in, first
+	Settings    Settings // for an engine that has to be started
+	HostVersion string
+	Logger      *slog.Logger // default: discards
+}
+
+const (
+	// attachTimeout bounds the first call to a running engine. It answers within
+	// a millisecond unless it is stopped or stuck.
+	attachTimeout = 3 * time.Second
+	// startTimeout bounds how long an engine may take to come up; it takes 30 ms,
+	// plus what an old one needs to shut down.
+	startTimeout = 30 * time.Second
+	// stateTimeout bounds how long a held lock may be without a readable state.
+	stateTimeout = 15 * time.Second
+	// poll is how often a lock or state is looked at again.
+	poll = 5 * time.Millisecond
+)
+
+// ErrNotRunning says that no engine runs for this home.
+var ErrNotRunning = errors.New("no engine is running")
+
+// home is where the engine of this profile keeps its things.
+func (cfg Config) home() string {
+	if cfg.Profile == "" {
+		return cfg.Home
+	}
+	return filepath.Join(cfg.Home, "profiles", cfg.Profile)
+}
+
+// maxSocketDir is how long the folder of a Unix socket may be: its path is
+// limited to about 100 bytes, and go-plugin adds a name of its own.
+const maxSocketDir = 80
+
+// run is the folder of locks and socket: below the home, or, where that path is
+// too long for a socket, below the system's temporary folder.
+func (cfg Config) run() string {
+	dir := filepath.Join(cfg.home(), "run")
+	if len(dir) <= maxSocketDir || runtime.GOOS == "windows" {
+		return dir
+	}
+	base := os.Getenv("XDG_RUNTIME_DIR")
+	if base == "" || len(base) > maxSocketDir-30 {
+		base = "/tmp"
+	}
+	sum := sha256.Sum256([]byte(dir))
+	return filepath.Join(base, fmt.Sprintf("ggen-%d-%s", os.Getuid(), hex.EncodeToString(sum[:6])))
+}
+
+func (cfg *Config) check() error {
+	if !filepath.IsAbs(cfg.Home) {
+		return shared.NewError(shared.ReasonInvalidArgument, "the home %q is not an absolute folder", cfg.Home).
+			WithHint("set GGEN_HOME to an absolute path")
+	}
+	if cfg.Profile != "" {
+		if err := shared.CheckName(cfg.Profile); err != nil {
+			return shared.NewError(shared.ReasonInvalidArgument, "the profile %q is not allowed", cfg.Profile).WithHint("name it like a package")
+		}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// prepare makes the folders, and refuses a run folder that somebody else could
+// have prepared: whoever owns it could put a socket of their own there.
+func (cfg Config) prepare() error {
+	for _, dir := range []string{cfg.home(), filepath.Dir(launch.LogFile(cfg.home())), cfg.run()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return shared.NewError(shared.ReasonStorage, "make %s: %w", dir, err).
+				WithHint("is GGEN_HOME (%s) a folder that you may write to?", cfg.Home)
+		}
+	}
+	info, err := os.Lstat(cfg.run())
+	if err != nil {
+		return shared.NewError(shared.ReasonStorage, "look at %s: %w", cfg.run(), err)
+	}
+	if !info.IsDir() || !ownedByUs(info) {
+		return shared.NewError(shared.ReasonStorage, "%s is not a folder of yours", cfg.run()).WithHint("remove it, or ask its owner to")
+	}
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		return shared.NewError(shared.ReasonStorage, "%s is open to others (mode %04o)", cfg.run(), info.Mode().Perm()).
+			WithHint("run chmod 700 %s", cfg.run())
+	}
+	return nil
+}
+
+// locked runs work while this process holds the host's lock of the home.
+func (cfg Config) locked(ctx context.Context, work func() error) (err error) {
+	lock := flock.New(launch.HostLockFile(cfg.run()), flock.SetPermissions(0o600))
+	waiting, cancel := context.WithTimeout(ctx, startTimeout+stateTimeout)
+	defer cancel()
+	ok, err := lock.TryLockContext(waiting, poll)
+	if ctx.Err() != nil {
+		return shared.AsError(ctx.Err())
+	}
+	if !ok || err != nil {
+		return shared.NewError(shared.ReasonEngineTimeout, "another ggen has been starting an engine for too long (%s)", launch.HostLockFile(cfg.run())).
+			WithHint("look for a hanging ggen process and end it")
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	return work()
+}
+
+// alive tells whether an engine holds its lock. The caller holds the host's lock.
+func (cfg Config) alive() (bool, error) {
+	lock := flock.New(launch.LockFile(cfg.run()), flock.SetPermissions(0o600))
+	free, err := lock.TryLock()
+	if err != nil {
+		return false, shared.NewError(shared.ReasonStorage, "look at the engine's lock: %w", err)
+	}
+	if free {
+		return false, lock.Unlock()
+	}
+	return true, nil
+}
+
+// Connect attaches to the running engine, or starts one. An engine that was asked
+// to stay and died is started again as it was, and the session's notices say so.
+//
+// Errors: ENGINE_NOT_FOUND, ENGINE_INVALID, ENGINE_PROTOCOL, ENGINE_FAILED,
+// ENGINE_TIMEOUT, STORAGE, and what the engine says when it cannot start
+// (ADDRESS_IN_USE, …).
+func Connect(ctx context.Context, cfg Config) (*Session, error) {
+	return connect(ctx, cfg, true)
+}
+
+// Attach connects to the running engine; the error matches [ErrNotRunning] when
+// there is none.
+func Attach(ctx context.Context, cfg Config) (*Session, error) {
+	return connect(ctx, cfg, false)
+}
+
+func connect(ctx context.Context, cfg Config, start bool) (*Session, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	s := &Session{cfg: cfg, mayStart: start}
+	if err := s.reconnect(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// attachOrStart gives a connection to the one engine of this home.
+func attachOrStart(ctx context.Context, cfg Config, start bool) (c *connection, notices []shared.Diagnostic, err error) {
+	if !warmSupported {
+		if !start {
+			return nil, nil, ErrNotRunning
+		}
+		c, err := startForOneCommand(ctx, cfg)
+		return c, nil, err
+	}
+	if err := cfg.prepare(); err != nil {
+		return nil, nil, err
+	}
+	err = cfg.locked(ctx, func() error {
+		running, err := cfg.alive()
+		if err != nil {
+			return err
+		}
+		if running {
+			c, err = attach(ctx, cfg)
+			return err
+		}
+		if !start {
+			return ErrNotRunning
+		}
+		spec := launch.Spec{Home: cfg.home(), Run: cfg.run(), Settings: cfg.Settings}
+		if last, died := launch.ReadState(cfg.run()); died && last.Staying {
+			spec.Settings, spec.Stay = last.Settings, true
+			notices = append(notices, shared.Diagnostic{
+				Severity: shared.SeverityWarning, Reason: shared.ReasonEngineFailed,
+				Message: fmt.Sprintf("the engine that had been running since %s has died; it was started again with the same settings", last.Started.Local().Format("15:04:05")),
+				Hint:    "its log is " + launch.LogFile(cfg.home()),
+			})
+		}
+		var more []shared.Diagnostic
+		c, more, err = launchEngine(ctx, cfg, spec)
+		notices = append(notices, more...)
+		return err
+	})
+	return c, notices, err
+}
+
+// Start makes the engine a peer that stays until it is stopped, with
+// cfg.Settings. One that runs with the same settings is asked to stay; one with
+// others is stopped and started anew. started tells whether a process was started.
+func Start(ctx context.Context, cfg Config) (s *Session, started bool, err error) {
+	if err := cfg.check(); err != nil {
+		return nil, false, err
+	}
+	if !warmSupported {
+		return nil, false, shared.NewError(shared.ReasonUnimplemented, "a peer in the background is not supported on %s yet", runtime.GOOS).
+			WithHint("use `p2p start --foreground`")
+	}
+	if err := cfg.prepare(); err != nil {
+		return nil, false, err
+	}
+	s = &Session{cfg: cfg, mayStart: true}
+	err = cfg.locked(ctx, func() error {
+		running, err := cfg.alive()
+		if err != nil {
+			return err
+		}
+		if running {
+			kept, err := keepRunning(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			if kept != nil {
+				s.adopt(kept, nil)
+				return nil
+			}
+		}
+		started = true
+		c, notices, err := launchEngine(ctx, cfg, launch.Spec{Home: cfg.home(), Run: cfg.run(), Settings: cfg.Settings, Stay: true})
+		if err != nil {
+			return err
+		}
+		s.adopt(c, notices)
+		return nil
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return s, started, nil
+}
+
+// keepRunning asks the running engine to stay if it has the wanted settings, and
+// stops it otherwise; then it returns nil.
+func keepRunning(ctx context.Context, cfg Config) (*connection, error) {
+	c, err := attach(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	state, _ := launch.ReadState(cfg.run())
+	if state.Settings.Equal(cfg.Settings) {
+		return c, c.client.Stay(ctx)
+	}
+	return nil, errors.Join(stop(ctx, cfg, c, 10*time.Second), c.close())
+}
+
+// Stop ends the running engine: running calls may go on for at most grace. It
+// returns when the process is gone; stopped is false when none was running.
+func Stop(ctx context.Context, cfg Config, grace time.Duration) (stopped bool, err error) {
+	if err := cfg.check(); err != nil {
+		return false, err
+	}
+	if _, err := os.Stat(cfg.run()); errors.Is(err, os.ErrNotExist) || !warmSupported {
+		return false, nil
+	}
+	if err := cfg.prepare(); err != nil {
+		return false, err
+	}
+	err = cfg.locked(ctx, func() error {
+		running, err := cfg.alive()
+		if err != nil {
+			return err
+		}
+		if !running {
+			// One that died while it was to stay is not brought back any more.
+			return launch.WriteState(cfg.run(), nil)
+		}
+		c, err := attach(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		stopped = true
+		return errors.Join(stop(ctx, cfg, c, grace), c.close())
+	})
+	return stopped, err
+}
+
+// stop asks an engine to end and waits until its lock is free.
+func stop(ctx context.Context, cfg Config, c *connection, grace time.Duration) error {
+	if err := c.client.Stop(ctx, grace); err != nil && !errors.Is(err, shared.ReasonEngineFailed) {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, grace+stateTimeout)
+	defer cancel()
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	for {
+		running, err := cfg.alive()
+		if err != nil || !running {
+			return err
+		}
+		select {
+		case <-waiting.Done():
+			if ctx.Err() != nil {
+				return shared.AsError(ctx.Err())
+			}
+			return shared.NewError(shared.ReasonEngineTimeout, "the engine does not stop").
+				WithHint("its log is %s", launch.LogFile(cfg.home()))
+		case <-tick.C:
+		}
+	}
+}
+
+// RunForeground runs an engine that stays, as a child of this process, until ctx
+// ends or the engine does. ready is called when it is up.
+func RunForeground(ctx context.Context, cfg Config, ready func(*Session)) error {
+	s, _, err := Start(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	ready(s)
+	defer func() { _ = s.Close() }() // only detaches
+	// Watching costs nothing and ends when the engine does.
+	err = s.watchUntilGone(ctx)
+	if ctx.Err() == nil {
+		return err
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	_, err = Stop(stopping, cfg, 10*time.Second)
+	return err
+}
+
+// tail is the end of the engine's log, for an error that has to explain why the
+// engine did not come up.
+func tail(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(data[max(0, len(data)-2048):])), "\n")
+	return strings.Join(lines[max(0, len(lines)-3):], "\n")
+}

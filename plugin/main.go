@@ -1,0 +1,105 @@
+// Command ggen-engine-marketplace is the marketplace engine: a peer in a process
+// of its own, which the ggen host starts, finds again and calls over gRPC. It
+// wires package p2p to the wire; what it can do is there, what it says is in
+// package shared.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"ggen.dev/marketplace/shared/launch"
+	"ggen.dev/marketplace/shared/rpc"
+)
+
+// version is set by the build.
+var version = "0.1.0"
+
+const usage = `This is the marketplace engine of ggen. You do not start it yourself:
+the command ` + "`ggen marketplace`" + ` does.
+
+  serve      be a peer and answer a ggen host (flags: serve -h)
+  describe   print name, version and protocols as JSON
+`
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run chooses what this process is; its result is the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	cookie := rpc.Handshake()
+	switch {
+	case len(args) == 0 && os.Getenv(cookie.MagicCookieKey) == cookie.MagicCookieValue:
+		return serveOneCommand(ctx, stderr)
+	case len(args) > 0 && args[0] == "serve":
+		return serveWarm(ctx, args[1:], stdout, stderr)
+	case len(args) == 1 && args[0] == "describe":
+		return describe(stdout, stderr)
+	}
+	_, _ = fmt.Fprint(stderr, usage)
+	return 2
+}
+
+// describe prints what this engine is, without touching network or disk.
+func describe(stdout, stderr io.Writer) int {
+	err := json.NewEncoder(stdout).Encode(map[string]any{
+		"name": "marketplace", "version": version, "protocols": []int{rpc.Protocol},
+	})
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// list is a flag that may be given several times.
+type list []string
+
+// String implements flag.Value.
+func (l *list) String() string { return strings.Join(*l, ",") }
+
+// Set implements flag.Value.
+func (l *list) Set(value string) error {
+	*l = append(*l, value)
+	return nil
+}
+
+// parseSpec reads the flags of serve.
+func parseSpec(args []string, stderr io.Writer) (launch.Spec, error) {
+	var spec launch.Spec
+	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&spec.Home, "home", "", "folder for keys, catalogue and content (absolute)")
+	flags.StringVar(&spec.Run, "run", "", "folder for lock and socket (default HOME/run)")
+	flags.Var((*list)(&spec.Settings.Listen), "listen", "multiaddr to listen on (repeatable)")
+	flags.Var((*list)(&spec.Settings.Bootstrap), "bootstrap", "multiaddr of a peer to begin with (repeatable)")
+	flags.BoolVar(&spec.Settings.DHTServer, "dht-server", false, "serve the DHT even when reachability is unknown")
+	flags.StringVar(&spec.Settings.Network, "network", "", "name of the network")
+	flags.DurationVar(&spec.Settings.IdleStop, "idle", launch.DefaultIdleStop, "stop after this long without use")
+	flags.BoolVar(&spec.Stay, "stay", false, "run until stopped")
+	if err := flags.Parse(args); err != nil {
+		return spec, err
+	}
+	if !filepath.IsAbs(spec.Home) {
+		return spec, fmt.Errorf("serve: -home %q is not an absolute folder", spec.Home)
+	}
+	if spec.Run == "" {
+		spec.Run = filepath.Join(spec.Home, "run")
+	}
+	return spec, nil
+}
+
+// drainTime is how long running calls may go on after a signal.
+const drainTime = 10 * time.Second

@@ -1,0 +1,152 @@
+// Package launch is what the host and an engine binary agree on before they can
+// speak gRPC: what an engine is started with, what it answers when it is up, and
+// the state that it leaves in its lock file while it lives.
+//
+// It starts nothing (package host/engine does) and serves nothing (plugin does).
+package launch
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"ggen.dev/marketplace/shared"
+)
+
+// DefaultIdleStop is how long an engine that nobody asked to stay lives on
+// without being used.
+const DefaultIdleStop = 10 * time.Minute
+
+// SpecVariable is the environment variable that carries a [Spec], as JSON, to an
+// engine that go-plugin starts for one command.
+const SpecVariable = "GGEN_ENGINE_SPEC"
+
+// Settings are what a user may choose about an engine.
+type Settings struct {
+	Listen    []string      `json:"listen,omitempty"`
+	Bootstrap []string      `json:"bootstrap,omitempty"`
+	DHTServer bool          `json:"dht_server,omitempty"`
+	Network   string        `json:"network,omitempty"`
+	IdleStop  time.Duration `json:"idle_stop,omitempty"` // 0: DefaultIdleStop
+}
+
+// Equal compares settings.
+func (s Settings) Equal(other Settings) bool {
+	return slices.Equal(s.Listen, other.Listen) && slices.Equal(s.Bootstrap, other.Bootstrap) &&
+		s.DHTServer == other.DHTServer && s.Network == other.Network && s.IdleStop == other.IdleStop
+}
+
+// Spec is everything an engine is started with.
+type Spec struct {
+	Home     string   `json:"home"` // absolute
+	Run      string   `json:"run"`  // folder of its lock and socket; absolute, 0700
+	Settings Settings `json:"settings"`
+	Stay     bool     `json:"stay,omitempty"` // until it is stopped
+}
+
+// State is the content of a running engine's lock file. An engine that died
+// without cleaning up leaves it there, unlocked.
+type State struct {
+	PID      int       `json:"pid"`
+	Instance string    `json:"instance"`
+	Network  string    `json:"network"` // of the socket: "unix"
+	Address  string    `json:"address"`
+	Version  string    `json:"version"`
+	Protocol int       `json:"protocol"` // of the contract, as negotiated at attach
+	Settings Settings  `json:"settings"`
+	Staying  bool      `json:"staying,omitempty"`
+	Started  time.Time `json:"started"`
+}
+
+// Paths within a run folder.
+func LockFile(run string) string { return filepath.Join(run, "engine.lock") }
+
+// HostLockFile is held by a host while it looks for an engine or starts one.
+func HostLockFile(run string) string { return filepath.Join(run, "host.lock") }
+
+// LogFile is where an engine of this home writes its log.
+func LogFile(home string) string { return filepath.Join(home, "log", "engine.log") }
+
+// maxState bounds a state file.
+const maxState = 64 << 10
+
+// ReadState reads the state in a lock file. ok is false when there is none, or
+// when it is just being written.
+func ReadState(run string) (state State, ok bool) {
+	data, err := os.ReadFile(LockFile(run))
+	if err != nil || len(data) == 0 || len(data) > maxState {
+		return State{}, false
+	}
+	if err := json.Unmarshal(data, &state); err != nil || state.Address == "" {
+		return State{}, false
+	}
+	return state, true
+}
+
+// WriteState writes the state into the lock file, in place: the lock is on this
+// very file. The caller holds the lock. A nil state empties it.
+func WriteState(run string, state *State) error {
+	var data []byte
+	if state != nil {
+		var err error
+		if data, err = json.Marshal(state); err != nil {
+			return err
+		}
+	}
+	file, err := os.OpenFile(LockFile(run), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	// Shorter than before or not, the rest is cut off after the new text stands.
+	_, err = file.WriteAt(data, 0)
+	return errors.Join(err, file.Truncate(int64(len(data))), file.Sync(), file.Close())
+}
+
+// Answer is what an engine prints, as one line of JSON on its standard output,
+// when it is up or has failed to come up. Nothing else is ever written there.
+type Answer struct {
+	State *State  `json:"state,omitempty"`
+	Error *Failed `json:"error,omitempty"`
+}
+
+// Failed is a [shared.Error] as JSON.
+type Failed struct {
+	Reason    shared.Reason     `json:"reason"`
+	Message   string            `json:"message"`
+	Hint      string            `json:"hint,omitempty"`
+	Retryable bool              `json:"retryable,omitempty"`
+	Metadata  map[string]string `json:"metadata,omitempty"`
+}
+
+// FailedFrom makes the JSON form of an error.
+func FailedFrom(err error) *Failed {
+	e := shared.AsError(err)
+	return &Failed{Reason: e.Reason, Message: e.Message, Hint: e.Hint, Retryable: e.Retryable, Metadata: e.Metadata}
+}
+
+// Err is the error again.
+func (f *Failed) Err() *shared.Error {
+	e := shared.NewError(f.Reason, "%s", f.Message)
+	e.Hint, e.Retryable, e.Metadata = f.Hint, f.Retryable, f.Metadata
+	return e
+}
+
+// MaxAnswer bounds an answer, in bytes.
+const MaxAnswer = 64 << 10
+
+// ParseAnswer reads the line that an engine printed.
+func ParseAnswer(line []byte) (Answer, error) {
+	var a Answer
+	if err := json.Unmarshal(bytes.TrimSpace(line), &a); err != nil {
+		return Answer{}, fmt.Errorf("it does not answer like an engine: %w", err)
+	}
+	if (a.State == nil) == (a.Error == nil) {
+		return Answer{}, errors.New("it does not answer like an engine")
+	}
+	return a, nil
+}
