@@ -26,7 +26,8 @@ type connection struct {
 }
 
 // attach connects to the engine that holds the lock. The caller holds the host's
-// lock. An engine that is just starting or stopping is given some time.
+// lock. An engine that is just starting or stopping is given some time; the error
+// matches [ErrNotRunning] when it is gone after all.
 func attach(ctx context.Context, cfg Config) (*connection, error) {
 	waiting, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
@@ -47,8 +48,8 @@ func attach(ctx context.Context, cfg Config) (*connection, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !running { // it was stopping
-			return nil, shared.NewError(shared.ReasonEngineFailed, "the engine ended while ggen connected to it")
+		if !running { // it was stopping, or is just dead
+			return nil, ErrNotRunning
 		}
 		select {
 		case <-waiting.Done():

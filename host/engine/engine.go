@@ -201,8 +201,9 @@ func attachOrStart(ctx context.Context, cfg Config, start bool) (c *connection, 
 			return err
 		}
 		if running {
-			c, err = attach(ctx, cfg)
-			return err
+			if c, err = attach(ctx, cfg); !errors.Is(err, ErrNotRunning) {
+				return err
+			}
 		}
 		if !start {
 			return ErrNotRunning
@@ -246,7 +247,7 @@ func Start(ctx context.Context, cfg Config) (s *Session, started bool, err error
 		}
 		if running {
 			kept, err := keepRunning(ctx, cfg)
-			if err != nil {
+			if err != nil && !errors.Is(err, ErrNotRunning) {
 				return err
 			}
 			if kept != nil {
@@ -304,6 +305,9 @@ func Stop(ctx context.Context, cfg Config, grace time.Duration) (stopped bool, e
 			return launch.WriteState(cfg.run(), nil)
 		}
 		c, err := attach(ctx, cfg)
+		if errors.Is(err, ErrNotRunning) {
+			return launch.WriteState(cfg.run(), nil)
+		}
 		if err != nil {
 			return err
 		}

@@ -219,7 +219,11 @@ func (s *server) listHeads(b []byte, req headsRequest) []byte {
 
 func (s *server) pieceOfLog(b []byte, req rangeRequest) ([]byte, error) {
 	update, next, err := s.catalog.Since(shared.PublisherID(hex.EncodeToString(req.publisher[:])), req.from, req.most)
-	if errors.Is(err, ErrNone) || err == nil && (len(update) == 0 || len(update) > req.most) {
+	if err == nil && (len(update) == 0 || len(update) > req.most) {
+		s.log.Error("the catalogue made an update that cannot be sent", "bytes", len(update), "allowed", req.most)
+		err = ErrNone
+	}
+	if errors.Is(err, ErrNone) {
 		return closeFrame(openFrame(b, typeNone), 0), nil
 	}
 	if err != nil {

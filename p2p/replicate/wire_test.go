@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"log/slog"
 	"reflect"
 	"testing"
 	"time"
@@ -117,7 +118,7 @@ func FuzzServe(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 1, 9})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		stream := &tape{Reader: bytes.NewReader(data)}
-		_ = (&server{catalog: fewLogs{}}).serve(stream)
+		_ = (&server{catalog: fewLogs{}, log: slog.New(slog.DiscardHandler)}).serve(stream)
 		answers := bytes.NewReader(stream.Bytes())
 		var buffer []byte
 		for answers.Len() > 0 {

@@ -131,10 +131,9 @@ func (p *partial) load() error {
 	}
 	existing, err := os.Lstat(p.path())
 	if err == nil && (!existing.Mode().IsRegular() || existing.Size() != p.size) {
-		if err := p.store.drop(p.path(), existing.Size()); err != nil {
-			return p.store.failure(operation, err)
-		}
-		err = fs.ErrNotExist
+		p.store.mu.Lock()
+		err = p.store.remove(p.path())
+		p.store.mu.Unlock()
 		existing = nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -274,20 +273,14 @@ func (p *partial) Commit() error {
 	}
 	adopted, err := p.store.adopt(p.path(), p.digest, p.size)
 	if adopted {
-		p.end(committed)
+		p.state = committed
+		_ = p.file.Close() // synced before
+		p.file = nil
+		p.store.mu.Lock()
+		p.store.forget(p) // whoever comes now looks whether the blob is still here
+		p.store.mu.Unlock()
 	}
 	return err
-}
-
-// end closes the file for good. Whoever opens the digest from now on looks at
-// the disk again. p.mu is held.
-func (p *partial) end(s state) {
-	p.state = s
-	_ = p.file.Close() // synced or not wanted
-	p.file = nil
-	p.store.mu.Lock()
-	defer p.store.mu.Unlock()
-	p.store.forget(p)
 }
 
 // forget makes sure that nobody joins p any more. s.mu is held.
@@ -308,24 +301,15 @@ func (p *partial) discard() error {
 	if p.state != filling {
 		return nil
 	}
-	p.end(discarded)
-	if err := p.store.drop(p.path(), p.size); err != nil {
+	p.state = discarded
+	_ = p.file.Close() // the file goes away
+	p.file = nil
+	p.store.mu.Lock()
+	defer p.store.mu.Unlock()
+	p.store.forget(p) // together with the file, or the next one would open it
+	if err := p.store.remove(p.path()); err != nil {
 		return p.store.failure(fmt.Sprintf("discard download of %s", p.digest), err)
 	}
-	return nil
-}
-
-// drop removes an unfinished download that was counted with size bytes.
-func (s *Store) drop(path string, size int64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.measure(); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(path); err != nil {
-		return err
-	}
-	s.used -= size
 	return nil
 }
 
@@ -356,10 +340,39 @@ func (p *partial) letGo() error {
 	if p.file == nil {
 		return nil
 	}
-	file := p.file
+	err := p.file.Close()
 	p.file = nil
-	if err := file.Close(); err != nil {
+	p.store.mu.Lock()
+	defer p.store.mu.Unlock()
+	if err := errors.Join(err, p.store.tidy(p.digest)); err != nil {
 		return p.store.failure(fmt.Sprintf("close download of %s", p.digest), err)
 	}
 	return nil
+}
+
+// tidy removes the unfinished download of a blob that came another way, unless
+// somebody has it open. s.mu is held.
+func (s *Store) tidy(digest shared.Digest) error {
+	if s.partials[digest] != nil || !s.Has(digest) {
+		return nil
+	}
+	return s.remove(filepath.Join(s.partial(), digest.Hex()))
+}
+
+// remove deletes an unfinished download and no longer charges it. s.mu is held.
+func (s *Store) remove(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = s.measure()
+	}
+	if err == nil {
+		err = os.RemoveAll(path)
+	}
+	if err == nil {
+		s.used -= info.Size()
+	}
+	return err
 }

@@ -283,3 +283,32 @@ func TestPartialSurvivesSIGKILL(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestBlobThatComesAnotherWay(t *testing.T) {
+	data := random(t, 300)
+	digest, length, chunks := chunked(data, 100)
+	for _, tc := range []struct {
+		name   string
+		before bool // the download is closed before the blob comes
+	}{{"replaces a download that rests", true}, {"replaces a download that is open when it is closed", false}} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir, 0)
+			p, err := s.Partial(digest, length, 100, chunks)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.before {
+				_ = p.Close()
+			}
+			put(t, s, data)
+			if err := p.Close(); err != nil {
+				t.Fatal(err)
+			}
+			wantEmptyFolder(t, dir, "partial")
+			if charged := must(s.Charged()); charged != length {
+				t.Fatalf("%d bytes are charged for %d", charged, length)
+			}
+		})
+	}
+}

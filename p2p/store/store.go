@@ -277,8 +277,7 @@ func (s *Store) PutFile(ctx context.Context, path string, digest shared.Digest) 
 // for it. Once the file is adopted these are the blob's, or given back if the
 // blob was here before; an error then means that a crash may still undo it.
 func (s *Store) adopt(path string, digest shared.Digest, size int64) (adopted bool, err error) {
-	target := s.blobPath(digest)
-	folder := filepath.Dir(target)
+	folder := filepath.Dir(s.blobPath(digest))
 	err = os.Mkdir(folder, 0o700)
 	if err == nil {
 		err = syncDir(s.blobs())
@@ -286,7 +285,7 @@ func (s *Store) adopt(path string, digest shared.Digest, size int64) (adopted bo
 		err = nil
 	}
 	if err == nil {
-		err = s.appear(path, target, size)
+		err = s.appear(path, digest, size)
 	}
 	if err != nil {
 		return false, s.failure("store blob "+string(digest), err)
@@ -298,7 +297,8 @@ func (s *Store) adopt(path string, digest shared.Digest, size int64) (adopted bo
 	return true, nil
 }
 
-func (s *Store) appear(path, target string, size int64) error {
+func (s *Store) appear(path string, digest shared.Digest, size int64) error {
+	target := s.blobPath(digest)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.measure(); err != nil {
@@ -316,7 +316,7 @@ func (s *Store) appear(path, target string, size int64) error {
 	}
 	s.count++
 	s.stored += size
-	return nil
+	return s.tidy(digest)
 }
 
 // Delete removes a blob. It is no error if it is not here. Whoever has it open

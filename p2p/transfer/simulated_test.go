@@ -1,7 +1,6 @@
 package transfer_test
 
 import (
-	"io"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -23,7 +22,7 @@ import (
 // server stop after so many chunks.
 func simulated(t *testing.T, data []byte, oneWay time.Duration, stall int, uplinks ...int) (took time.Duration, stats transfer.Stats) {
 	synctest.Test(t, func(t *testing.T) {
-		sim := &simnet.Simnet{LatencyFunc: simnet.StaticLatency(oneWay), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		sim := &simnet.Simnet{LatencyFunc: simnet.StaticLatency(oneWay), Logger: slog.New(slog.DiscardHandler)}
 		sim.Start()
 		defer sim.Close()
 		newHost := func(i, up, down int) host.Host {
@@ -79,18 +78,18 @@ func simulated(t *testing.T, data []byte, oneWay time.Duration, stall int, uplin
 		for _, end := range append([]func() error{c.Close, h.Close}, closing...) {
 			_ = end()
 		}
-		time.Sleep(time.Minute) // virtual: lets the transports' timers run out
+		<-time.After(time.Minute) // virtual: lets the transports' timers run out
 	})
 	return took, stats
 }
 
-// TestSimulatedLinks fetches 10 MiB over links of 45 ms. It asserts what must hold
+// TestSimulatedLinks fetches 6 MiB over links of 45 ms. It asserts what must hold
 // on any schedule; the times are for people.
 func TestSimulatedLinks(t *testing.T) {
 	if testing.Short() {
 		t.Skip("simulates some seconds of packets")
 	}
-	data := content(10 << 20)
+	data := content(6 << 20)
 	for _, tc := range []struct {
 		name    string
 		stall   int

@@ -35,10 +35,16 @@ type Settings struct {
 	IdleStop  time.Duration `json:"idle_stop,omitempty"` // 0: DefaultIdleStop
 }
 
-// Equal compares settings.
+// Equal tells whether two settings mean the same.
 func (s Settings) Equal(other Settings) bool {
-	return slices.Equal(s.Listen, other.Listen) && slices.Equal(s.Bootstrap, other.Bootstrap) &&
-		s.DHTServer == other.DHTServer && s.Network == other.Network && s.IdleStop == other.IdleStop
+	idle := func(s Settings) time.Duration {
+		if s.IdleStop <= 0 {
+			return DefaultIdleStop
+		}
+		return s.IdleStop
+	}
+	return idle(s) == idle(other) && slices.Equal(s.Listen, other.Listen) && slices.Equal(s.Bootstrap, other.Bootstrap) &&
+		s.DHTServer == other.DHTServer && s.Network == other.Network
 }
 
 // Spec is everything an engine is started with.
@@ -63,7 +69,7 @@ type State struct {
 	Started  time.Time `json:"started"`
 }
 
-// Paths within a run folder.
+// LockFile is held by an engine for its whole life.
 func LockFile(run string) string { return filepath.Join(run, "engine.lock") }
 
 // HostLockFile is held by a host while it looks for an engine or starts one.

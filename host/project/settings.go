@@ -1,0 +1,203 @@
+package project
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"ggen.dev/marketplace/shared"
+)
+
+// ConfigName is the user's settings file, in the home of ggen.
+const ConfigName = "config.toml"
+
+// The environment variables that settings come from.
+const (
+	EnvHome      = "GGEN_HOME"
+	EnvBootstrap = "GGEN_P2P_BOOTSTRAP" // addresses, separated by commas
+	EnvListen    = "GGEN_P2P_LISTEN"    // addresses, separated by commas
+	EnvDHTServer = "GGEN_P2P_DHT_SERVER"
+)
+
+// Bounds on addresses. A multiaddr with a peer ID has about 100 bytes, and a node
+// gains nothing from more addresses than this.
+const (
+	maxAddresses  = 64
+	maxAddressLen = 512
+)
+
+// Settings are what a user may choose about the node. The zero value leaves the
+// choice to the engine.
+type Settings struct {
+	Listen    []string      // multiaddrs to listen on
+	Bootstrap []string      // multiaddrs of peers to start from
+	DHTServer bool          // answer DHT queries even when not known to be reachable
+	IdleStop  time.Duration // how long an unused engine stays; 0: its default
+}
+
+// Given is one source's settings; what is nil is left to the next source.
+type Given struct {
+	Listen    []string
+	Bootstrap []string
+	DHTServer *bool
+	IdleStop  *time.Duration
+}
+
+// Merge takes each setting from the first source that has it.
+func Merge(sources ...Given) Settings {
+	var s Settings
+	var dht *bool
+	var idle *time.Duration
+	for _, g := range sources {
+		if s.Listen == nil {
+			s.Listen = g.Listen
+		}
+		if s.Bootstrap == nil {
+			s.Bootstrap = g.Bootstrap
+		}
+		if dht == nil {
+			dht = g.DHTServer
+		}
+		if idle == nil {
+			idle = g.IdleStop
+		}
+	}
+	if dht != nil {
+		s.DHTServer = *dht
+	}
+	if idle != nil {
+		s.IdleStop = *idle
+	}
+	return s
+}
+
+// Check refuses what no engine could use. Errors: INVALID_ARGUMENT.
+func (s Settings) Check() error {
+	for what, addresses := range map[string][]string{"listen": s.Listen, "bootstrap": s.Bootstrap} {
+		if len(addresses) > maxAddresses {
+			return shared.NewError(shared.ReasonInvalidArgument, "%d %s addresses are given; %d are allowed", len(addresses), what, maxAddresses)
+		}
+		for _, address := range addresses {
+			if err := CheckAddress(address); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// CheckAddress refuses what is certainly no multiaddr; the engine parses the rest.
+// Errors: INVALID_ARGUMENT.
+func CheckAddress(address string) error {
+	if len(address) > maxAddressLen || !strings.HasPrefix(address, "/") || strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return shared.NewError(shared.ReasonInvalidArgument, "%q is not an address", address[:min(len(address), 80)]).
+			WithHint("addresses look like /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…; `ggen marketplace p2p status` on the other machine shows its own")
+	}
+	return nil
+}
+
+// SplitAddresses reads a list separated by commas. Empty text is nil.
+func SplitAddresses(text string) []string {
+	var addresses []string
+	for address := range strings.SplitSeq(text, ",") {
+		if address = strings.TrimSpace(address); address != "" {
+			addresses = append(addresses, address)
+		}
+	}
+	return addresses
+}
+
+// FromEnvironment reads the variables; one that is empty counts as not set.
+// Errors: INVALID_ARGUMENT.
+func FromEnvironment(lookup func(string) string) (Given, error) {
+	g := Given{Listen: SplitAddresses(lookup(EnvListen)), Bootstrap: SplitAddresses(lookup(EnvBootstrap))}
+	if text := lookup(EnvDHTServer); text != "" {
+		on, err := strconv.ParseBool(text)
+		if err != nil {
+			return Given{}, shared.NewError(shared.ReasonInvalidArgument, "%s is %q, which is neither true nor false", EnvDHTServer, text)
+		}
+		g.DHTServer = &on
+	}
+	return g, nil
+}
+
+// FromFile reads the table [marketplace] of a ggen.toml or config.toml; other
+// tables and keys are not ours and do not matter. A file that is not there gives
+// nothing unless it is required. Errors: INVALID_ARGUMENT, STORAGE.
+func FromFile(file string, required bool) (Given, error) {
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) && !required {
+		return Given{}, nil
+	}
+	if err != nil {
+		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %w", err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s is not a regular file", file)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
+	if err != nil {
+		return Given{}, shared.NewError(shared.ReasonStorage, "read settings: %w", err)
+	}
+	if len(data) > maxManifest {
+		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s has more than %d bytes", file, maxManifest)
+	}
+	return ParseSettings(file, data)
+}
+
+// ParseSettings is [FromFile] for text that has been read.
+func ParseSettings(file string, data []byte) (Given, error) {
+	var document struct {
+		Marketplace struct {
+			Listen    []string `toml:"listen"`
+			Bootstrap []string `toml:"bootstrap"`
+			DHTServer *bool    `toml:"dht_server"`
+			IdleStop  *string  `toml:"idle_stop"`
+		} `toml:"marketplace"`
+	}
+	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&document); err != nil {
+		line, column, cause := tomlPosition(err)
+		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: %s", fileLine(file, line, column), cause).
+			With("file", file).With("line", itoa(line)).With("column", itoa(column))
+	}
+	table := document.Marketplace
+	g := Given{Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer}
+	if table.IdleStop != nil {
+		idle, err := time.ParseDuration(*table.IdleStop)
+		if err != nil || idle <= 0 {
+			return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: idle_stop = %q is not a duration such as \"10m\"", file, *table.IdleStop)
+		}
+		g.IdleStop = &idle
+	}
+	return g, nil
+}
+
+// Home finds the home of ggen: the flag, the environment, or ~/.ggen; always
+// absolute. Errors: INVALID_ARGUMENT.
+func Home(flag, cwd string, lookup func(string) string) (string, error) {
+	home := flag
+	if home == "" {
+		home = lookup(EnvHome)
+	}
+	if home == "" {
+		user, err := os.UserHomeDir()
+		if err != nil {
+			return "", shared.NewError(shared.ReasonInvalidArgument, "find the home of ggen: %w", err).
+				WithHint("set %s, or use --home", EnvHome)
+		}
+		home = filepath.Join(user, dotDir)
+	}
+	if !filepath.IsAbs(home) {
+		home = filepath.Join(cwd, home)
+	}
+	return filepath.Clean(home), nil
+}

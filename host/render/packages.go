@@ -1,0 +1,291 @@
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"ggen.dev/marketplace/shared"
+)
+
+// Remark is a diagnostic in JSON.
+type Remark struct {
+	Severity shared.Severity `json:"severity"`
+	Reason   shared.Reason   `json:"reason,omitempty"`
+	Message  string          `json:"message"`
+	Hint     string          `json:"hint,omitempty"`
+}
+
+// remarks go into a document beside being printed on standard error.
+func remarks(diagnostics []shared.Diagnostic) []Remark {
+	var list []Remark
+	for _, d := range diagnostics {
+		list = append(list, Remark(d))
+	}
+	return list
+}
+
+// Package is a line of a search.
+type Package struct {
+	Name        string             `json:"name"`
+	Version     string             `json:"version"`
+	Description string             `json:"description"`
+	Author      string             `json:"author"`
+	Publisher   shared.PublisherID `json:"publisher"`
+	Title       string             `json:"title"`
+	Category    string             `json:"category"`
+	License     string             `json:"license"`
+	Tags        []string           `json:"tags"`
+	PublishedAt *time.Time         `json:"published_at"`
+	Score       float64            `json:"score"`
+}
+
+func newPackage(s shared.PackageSummary) Package {
+	return Package{
+		Name: s.Name, Version: s.Version, Description: s.Description, Author: s.Author, Publisher: s.Publisher,
+		Title: s.Title, Category: s.Category, License: s.License, Tags: orEmpty(s.Tags), PublishedAt: stamp(s.PublishedAt), Score: s.Score,
+	}
+}
+
+// Search is the result of a search.
+type Search struct {
+	Packages    []Package `json:"packages"`
+	Total       int       `json:"total"`
+	Diagnostics []Remark  `json:"diagnostics,omitempty"`
+}
+
+// NewSearch takes over a result.
+func NewSearch(result shared.SearchResult) Search {
+	doc := Search{Packages: []Package{}, Total: result.Total, Diagnostics: remarks(result.Diagnostics)}
+	for _, s := range result.Packages {
+		doc.Packages = append(doc.Packages, newPackage(s))
+	}
+	return doc
+}
+
+// Text implements [Document].
+func (d Search) Text(p *Page) {
+	rows := make([][]string, 0, len(d.Packages))
+	for _, pkg := range d.Packages {
+		rows = append(rows, []string{pkg.Name, pkg.Version, pkg.Publisher.Short(), cmp.Or(pkg.Description, pkg.Title)})
+	}
+	p.Table([]string{"NAME", "VERSION", "PUBLISHER", "DESCRIPTION"}, rows)
+	switch {
+	case d.Total == 0:
+		p.Line("No package was found.")
+	case p.Quiet:
+	case d.Total > len(d.Packages):
+		p.Line("\n%d of %s; --limit and --offset show more.", len(d.Packages), plural(d.Total, "package", "packages"))
+	}
+}
+
+// Dependency is a requirement in JSON.
+type Dependency struct {
+	Publisher  shared.PublisherID `json:"publisher,omitempty"`
+	Name       string             `json:"name"`
+	Constraint string             `json:"constraint"`
+	Optional   bool               `json:"optional"`
+}
+
+func newDependencies(deps []shared.Dependency) []Dependency {
+	list := make([]Dependency, 0, len(deps))
+	for _, d := range deps {
+		list = append(list, Dependency(d))
+	}
+	return list
+}
+
+func (d Dependency) String() string {
+	text := shared.Ref{Publisher: shared.PublisherID(d.Publisher.Short()), Name: d.Name, Constraint: d.Constraint}.String()
+	if d.Optional {
+		text += " (optional)"
+	}
+	return text
+}
+
+// Version is a release in a list of them.
+type Version struct {
+	Version     string        `json:"version"`
+	Digest      shared.Digest `json:"digest"`
+	Size        int64         `json:"size"`
+	PublishedAt *time.Time    `json:"published_at"`
+	FirstSeen   *time.Time    `json:"first_seen"`
+	Yanked      bool          `json:"yanked"`
+}
+
+// Info is what is known of one package.
+type Info struct {
+	Package
+	Digest       shared.Digest      `json:"digest"`
+	Size         int64              `json:"size"`
+	FileCount    int                `json:"file_count"`
+	Keywords     []string           `json:"keywords"`
+	Repository   string             `json:"repository"`
+	Dependencies []Dependency       `json:"dependencies"`
+	Versions     []Version          `json:"versions"`
+	Extra        map[string]string  `json:"extra"`
+	Held         bool               `json:"held"`
+	Providers    int                `json:"providers"`
+	PinnedTo     shared.PublisherID `json:"pinned_to"`
+	Diagnostics  []Remark           `json:"diagnostics,omitempty"`
+}
+
+// NewInfo takes over a package's details.
+func NewInfo(d shared.PackageDetails) Info {
+	doc := Info{
+		Package: newPackage(d.PackageSummary), Digest: d.Digest, Size: d.Size, FileCount: d.FileCount, Keywords: orEmpty(d.Keywords),
+		Repository: d.Repository, Dependencies: newDependencies(d.Dependencies), Versions: []Version{}, Extra: d.Extra,
+		Held: d.Held, Providers: d.Providers, PinnedTo: d.PinnedTo, Diagnostics: remarks(d.Diagnostics),
+	}
+	if doc.Extra == nil {
+		doc.Extra = map[string]string{}
+	}
+	for _, v := range d.Versions {
+		doc.Versions = append(doc.Versions, Version{v.Version, v.Digest, v.Size, stamp(v.PublishedAt), stamp(v.FirstSeen), v.Yanked})
+	}
+	return doc
+}
+
+// Text implements [Document].
+func (d Info) Text(p *Page) {
+	p.Heading("%s %s", d.Name, d.Version)
+	if d.Title != "" && Clean(d.Title) != d.Name {
+		p.Line("%s", Clean(d.Title))
+	}
+	if d.Description != "" {
+		p.Line("%s", Clean(d.Description))
+	}
+	p.Line("")
+	var deps, versions []string
+	for _, dep := range d.Dependencies {
+		deps = append(deps, dep.String())
+	}
+	for _, v := range d.Versions {
+		text := v.Version
+		if v.Yanked {
+			text += " (yanked)"
+		}
+		versions = append(versions, text)
+	}
+	held := "not here"
+	if d.Held {
+		held = "here"
+	}
+	if d.Providers >= 0 {
+		held += ", and with " + plural(d.Providers, "other peer", "other peers")
+	}
+	published := ""
+	if d.PublishedAt != nil {
+		published = day(*d.PublishedAt)
+	}
+	pinned := ""
+	if d.PinnedTo != "" {
+		pinned = "to this publisher"
+		if d.PinnedTo != d.Publisher {
+			pinned = "to another publisher: " + string(d.PinnedTo)
+		}
+	}
+	p.Fields(
+		"Publisher", string(d.Publisher), "Pinned", pinned, "Author", d.Author, "License", d.License, "Category", d.Category,
+		"Tags", strings.Join(d.Tags, ", "), "Keywords", strings.Join(d.Keywords, ", "), "Repository", d.Repository,
+		"Published", published, "Size", fmt.Sprintf("%s in %s", Bytes(d.Size), plural(d.FileCount, "file", "files")),
+		"Digest", string(d.Digest), "Content", held, "Needs", strings.Join(deps, ", "), "Versions", strings.Join(versions, ", "),
+	)
+	for _, key := range sortedKeys(d.Extra) {
+		p.Fields(key, d.Extra[key])
+	}
+}
+
+// File is a file of a package.
+type File struct {
+	Path       string        `json:"path"`
+	Size       int64         `json:"size"`
+	Executable bool          `json:"executable"`
+	Digest     shared.Digest `json:"digest"`
+}
+
+// Publish is the result of publishing.
+type Publish struct {
+	Package      string             `json:"package"`
+	Version      string             `json:"version"`
+	Publisher    shared.PublisherID `json:"publisher"`
+	Digest       shared.Digest      `json:"digest"`
+	Size         int64              `json:"size"`
+	Files        []File             `json:"files"`
+	Dependencies []Dependency       `json:"dependencies"`
+	LogSize      int64              `json:"log_size"`
+	Unchanged    bool               `json:"unchanged"`
+	DryRun       bool               `json:"dry_run"`
+	Announced    int                `json:"announced"`
+	Recorded     int                `json:"recorded"`
+	Diagnostics  []Remark           `json:"diagnostics,omitempty"`
+
+	waited bool
+}
+
+// NewPublish takes over a receipt; waited says that it waited for the DHT records.
+func NewPublish(r shared.PublishReceipt, waited bool) Publish {
+	doc := Publish{
+		Package: r.Package, Version: r.Version, Publisher: r.Publisher, Digest: r.Digest, Size: r.Size, Files: []File{},
+		Dependencies: newDependencies(r.Dependencies), LogSize: r.LogSize, Unchanged: r.Unchanged, DryRun: r.DryRun,
+		Announced: r.Announced, Recorded: r.Recorded, Diagnostics: remarks(r.Diagnostics), waited: waited,
+	}
+	for _, f := range r.Files {
+		doc.Files = append(doc.Files, File(f))
+	}
+	return doc
+}
+
+// Text implements [Document].
+func (d Publish) Text(p *Page) {
+	switch {
+	case d.DryRun:
+		p.Heading("%s %s would be published", d.Package, d.Version)
+	case d.Unchanged:
+		p.Heading("%s %s had been published before, with this very content", d.Package, d.Version)
+	default:
+		p.Heading("Published %s %s", d.Package, d.Version)
+	}
+	if p.Quiet {
+		return
+	}
+	var deps []string
+	for _, dep := range d.Dependencies {
+		deps = append(deps, dep.String())
+	}
+	p.Fields("Publisher", string(d.Publisher), "Digest", string(d.Digest),
+		"Size", fmt.Sprintf("%s in %s", Bytes(d.Size), plural(len(d.Files), "file", "files")), "Needs", strings.Join(deps, ", "))
+	if d.DryRun || p.Verbose {
+		rows := make([][]string, 0, len(d.Files))
+		for _, f := range d.Files {
+			mode := ""
+			if f.Executable {
+				mode = "x"
+			}
+			rows = append(rows, []string{Bytes(f.Size), mode, f.Path})
+		}
+		p.Line("")
+		p.Table([]string{"SIZE", "MODE", "FILE"}, rows)
+	}
+	if d.DryRun {
+		return
+	}
+	reached := fmt.Sprintf("Announced to %s", plural(d.Announced, "peer", "peers"))
+	if d.waited {
+		reached += fmt.Sprintf("; %s in the DHT", plural(d.Recorded, "record", "records"))
+	}
+	p.Line("%s.", reached)
+}
+
+// publishers lists the distinct publishers of a list, shortened.
+func publishers(packages []Installed) []string {
+	var ids []string
+	for _, pkg := range packages {
+		if id := pkg.Publisher.Short(); !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
