@@ -27,7 +27,7 @@ func (p *Page) Line(format string, args ...any) {
 
 // Heading writes a line that stands out.
 func (p *Page) Heading(format string, args ...any) {
-	p.b.WriteString(p.paint(strip(fmt.Sprintf(format, args...)), color.Bold) + "\n")
+	p.b.WriteString(paint(p.Color, strip(fmt.Sprintf(format, args...)), color.Bold) + "\n")
 }
 
 // Table writes rows below a header in aligned columns. On a terminal the last
@@ -57,7 +57,7 @@ func (p *Page) Table(header []string, rows [][]string) {
 	for i, line := range strings.Split(strings.TrimRight(b.String(), "\n"), "\n") {
 		line = p.cut(strings.TrimRight(line, " "))
 		if i == 0 && !p.Quiet {
-			line = p.paint(line, color.Bold)
+			line = paint(p.Color, line, color.Bold)
 		}
 		p.b.WriteString(line + "\n")
 	}
@@ -74,7 +74,7 @@ func (p *Page) Fields(pairs ...string) {
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if value := Clean(pairs[i+1]); value != "" {
 			label := fmt.Sprintf("%-*s", longest+2, pairs[i]+":")
-			p.b.WriteString(p.paint(label, color.Faint) + " " + value + "\n")
+			p.b.WriteString(paint(p.Color, label, color.Faint) + " " + value + "\n")
 		}
 	}
 }

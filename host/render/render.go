@@ -36,7 +36,8 @@ type Output struct {
 	JSON     bool // results as one line of JSON
 	Quiet    bool // no progress and no remarks of severity info; results without decoration
 	Verbose  bool // more detail in remarks
-	Color    bool // Out and Err understand colours
+	Color    bool // Out understands colours
+	ColorErr bool // Err understands colours
 	Terminal bool // Err is a terminal, where progress may be drawn
 	Width    int  // columns of Out; 0 when it is not a terminal
 }
@@ -170,12 +171,12 @@ func (o *Output) remark(attribute color.Attribute, label, text string) {
 	for i, line := range lines {
 		lines[i] = strings.TrimRight(strip(line), " ")
 	}
-	_, _ = fmt.Fprintf(o.Err, "%s %s\n", o.paint(strip(label)+":", attribute, color.Bold), strings.Join(lines, "\n  "))
+	_, _ = fmt.Fprintf(o.Err, "%s %s\n", paint(o.ColorErr, strip(label)+":", attribute, color.Bold), strings.Join(lines, "\n  "))
 }
 
 // paint does not ask the library whether to colour: Output has decided.
-func (o *Output) paint(text string, attributes ...color.Attribute) string {
-	if !o.Color {
+func paint(on bool, text string, attributes ...color.Attribute) string {
+	if !on {
 		return text
 	}
 	style := color.New(attributes...)

@@ -11,10 +11,12 @@ package rpc
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"ggen.dev/marketplace/shared"
 	"ggen.dev/marketplace/shared/rpc/marketpb"
@@ -100,6 +102,22 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.ChainUnaryInterceptor(recoverUnary),
 		grpc.ChainStreamInterceptor(recoverStream),
 	}
+}
+
+// Dial prepares a client of an engine that listens on a Unix socket; the
+// connection is made by the first call. Who may connect is decided by the
+// permissions of the socket's folder and by the engine, which asks the kernel who
+// is calling: nothing is encrypted on the way.
+func Dial(network, address string) (*Client, io.Closer, error) {
+	if network != "unix" {
+		return nil, nil, shared.NewError(shared.ReasonEngineFailed, "the engine listens on %s, which is no Unix socket", network)
+	}
+	options := append(DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("unix:"+address, options...)
+	if err != nil {
+		return nil, nil, shared.NewError(shared.ReasonEngineFailed, "the engine's socket %s: %w", address, err)
+	}
+	return NewClient(conn), conn, nil
 }
 
 // DialOptions bound messages.

@@ -1,0 +1,186 @@
+// Package folder reads a package folder as a tar stream, which is how a publish
+// hands it to an engine.
+//
+// It names what it finds and judges nothing: a symbolic link travels as a symbolic
+// link, for the engine to refuse by name, and is never followed. Which files a
+// package may hold, how many and how large, the engine decides.
+package folder
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+
+	"ggen.dev/marketplace/shared"
+)
+
+// skipped are folders at the top that never belong to a package: version control,
+// and what ggen itself manages.
+var skipped = []string{".git", ".ggen"}
+
+// Folder is an opened package folder.
+type Folder struct {
+	name string
+	root *os.Root
+}
+
+// Open checks that dir is a folder that can be read. Errors: INVALID_PACKAGE.
+func Open(dir string) (*Folder, error) {
+	refuse := func(format string, args ...any) (*Folder, error) {
+		return nil, shared.NewError(shared.ReasonInvalidPackage, "publish %s: %w", dir, fmt.Errorf(format, args...)).With("path", dir)
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return refuse("the folder does not exist")
+	case err != nil:
+		return refuse("%w", cause(err))
+	case !info.IsDir():
+		return refuse("it is not a folder; name the folder that holds the package's manifest")
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return refuse("%w", cause(err))
+	}
+	f := &Folder{name: dir, root: root}
+	if _, err := fs.ReadDir(root.FS(), "."); err != nil {
+		return refuse("%w", errors.Join(cause(err), f.Close()))
+	}
+	return f, nil
+}
+
+// Close releases the folder.
+func (f *Folder) Close() error { return f.root.Close() }
+
+// WriteTar writes everything below the folder in the order of names, without
+// holding a file in memory. It ends with an error, and the stream without its end,
+// when a file cannot be read or changes while it is read. Errors: INVALID_PACKAGE
+// with metadata path, the writer's own, ctx's.
+func (f *Folder) WriteTar(ctx context.Context, w io.Writer) error {
+	tw := tar.NewWriter(w)
+	err := fs.WalkDir(f.root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return f.unreadable(name, err)
+		}
+		if name == "." {
+			return nil
+		}
+		if slices.Contains(skipped, name) {
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		return f.add(tw, name, entry)
+	})
+	if err != nil {
+		return err
+	}
+	return tw.Close()
+}
+
+func (f *Folder) add(tw *tar.Writer, name string, entry fs.DirEntry) error {
+	info, err := entry.Info()
+	if err != nil {
+		return f.unreadable(name, err)
+	}
+	switch {
+	case info.Mode().IsRegular():
+		return f.addFile(tw, name, info)
+	case info.Mode()&fs.ModeSocket != 0:
+		// Tar has no word for a socket.
+		return shared.NewError(shared.ReasonInvalidPackage, "publish %s: %s is a socket; packages hold regular files only", f.name, name).With("path", name)
+	}
+	link := ""
+	if info.Mode()&fs.ModeSymlink != 0 {
+		if link, err = f.root.Readlink(name); err != nil {
+			return f.unreadable(name, err)
+		}
+	}
+	header, err := tar.FileInfoHeader(info, link)
+	if err != nil {
+		return f.unreadable(name, err)
+	}
+	return tw.WriteHeader(plain(header, name, info))
+}
+
+func (f *Folder) addFile(tw *tar.Writer, name string, listed fs.FileInfo) error {
+	file, err := f.root.Open(name)
+	if err != nil {
+		return f.unreadable(name, err)
+	}
+	defer func() { _ = file.Close() }() // only read
+	info, err := file.Stat()
+	if err != nil {
+		return f.unreadable(name, err)
+	}
+	if !info.Mode().IsRegular() || !os.SameFile(info, listed) {
+		return f.changed(name)
+	}
+	if err := tw.WriteHeader(plain(&tar.Header{Typeflag: tar.TypeReg, Size: info.Size()}, name, info)); err != nil {
+		return err
+	}
+	written, err := io.Copy(tw, io.LimitReader(readErrors{file, func(err error) error { return f.unreadable(name, err) }}, info.Size()))
+	if err != nil {
+		return err
+	}
+	after, err := file.Stat()
+	if err != nil {
+		return f.unreadable(name, err)
+	}
+	if written != info.Size() || after.Size() != info.Size() || !after.ModTime().Equal(info.ModTime()) {
+		return f.changed(name)
+	}
+	return nil
+}
+
+// plain leaves only what a package can mean: no owners, no times, no groups.
+func plain(header *tar.Header, name string, info fs.FileInfo) *tar.Header {
+	if info.IsDir() {
+		name += "/"
+	}
+	return &tar.Header{
+		Typeflag: header.Typeflag, Name: name, Linkname: header.Linkname, Size: header.Size,
+		Mode: int64(info.Mode().Perm()), Format: tar.FormatPAX,
+	}
+}
+
+func (f *Folder) unreadable(name string, err error) error {
+	return shared.NewError(shared.ReasonInvalidPackage, "publish %s: read %s: %w", f.name, name, cause(err)).With("path", name)
+}
+
+func (f *Folder) changed(name string) error {
+	return shared.NewError(shared.ReasonInvalidPackage, "publish %s: %s changed while it was read", f.name, name).
+		WithHint("publish again when nothing is writing to the folder").With("path", name)
+}
+
+// cause leaves out the system call and the path, which our message has already.
+func cause(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// readErrors tells the errors of reading from those of writing.
+type readErrors struct {
+	r    io.Reader
+	wrap func(error) error
+}
+
+func (r readErrors) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = r.wrap(err)
+	}
+	return n, err
+}

@@ -1,0 +1,69 @@
+// Command ggen shares packages of the ggen code generator between peers, without
+// a registry: `ggen marketplace search`, `install`, `publish` and so on.
+//
+// This program parses, calls and prints. What it calls is an engine, a separate
+// process that package host/engine finds and starts and that package shared
+// describes; what a project's folder holds is the business of package
+// host/project, and how results look of package host/render.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/term"
+)
+
+// version is set by the linker when a release is built.
+var version = "0.1.0"
+
+func main() {
+	os.Exit(int(realMain(installedEngines{})))
+}
+
+// realMain runs the program with the process's surroundings.
+func realMain(with engines) exitCode {
+	dir, err := os.Getwd()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "error: find the working folder: %v\n", err)
+		return exitInternal
+	}
+	p := &program{
+		args: os.Args, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv, dir: dir, version: version, engines: with,
+		stdoutTerminal: term.IsTerminal(int(os.Stdout.Fd())), stderrTerminal: term.IsTerminal(int(os.Stderr.Fd())),
+	}
+	if p.stdoutTerminal {
+		if columns, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
+			p.width = columns
+		}
+	}
+	ctx, stop := untilSignal(context.Background())
+	defer stop()
+	return p.run(ctx)
+}
+
+// untilSignal ends the context at the first SIGINT or SIGTERM, with the signal as
+// its cause. The second one ends the process as if nobody had asked for signals.
+func untilSignal(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case s := <-signals:
+			signal.Stop(signals)
+			cancel(signalled{s})
+		case <-ctx.Done():
+			signal.Stop(signals)
+		}
+	}()
+	return ctx, func() {
+		cancel(context.Canceled)
+		<-done
+	}
+}
