@@ -139,6 +139,9 @@ func (e *Engine) unpack(ctx context.Context, s *step) (err error) {
 // [shared.Marketplace].
 func (e *Engine) Verify(ctx context.Context, req shared.VerifyRequest) (shared.VerifyReport, error) {
 	var report shared.VerifyReport
+	if err := ctx.Err(); err != nil {
+		return report, shared.AsError(err)
+	}
 	if !filepath.IsAbs(req.Root) {
 		return report, shared.NewError(shared.ReasonInvalidArgument, "verify: the folder %q is not absolute", req.Root)
 	}

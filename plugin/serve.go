@@ -35,8 +35,6 @@ func serveWarm(ctx context.Context, args []string, stdout, stderr io.Writer) int
 		return 2
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
-	// Libraries and the recovery of panics in handlers log to the default logger.
-	slog.SetDefault(log)
 	answered := false
 	err = warm(ctx, spec, log, func(state launch.State) error {
 		answered = true
@@ -103,7 +101,7 @@ func warm(ctx context.Context, spec launch.Spec, log *slog.Logger, up func(launc
 	defer life.close()
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	reattach, served := startServing(serving, spec.Run, &staying{engine, life}, life)
+	reattach, served := startServing(serving, spec.Run, &staying{engine, life}, life, log)
 	select {
 	case r := <-reattach:
 		state.Network, state.Address = r.Addr.Network(), r.Addr.String()
@@ -125,7 +123,7 @@ func warm(ctx context.Context, spec launch.Spec, log *slog.Logger, up func(launc
 }
 
 // startServing serves the contract by go-plugin's server, on a Unix socket in run.
-func startServing(ctx context.Context, run string, impl shared.Marketplace, life *life) (reattach <-chan *plugin.ReattachConfig, served <-chan struct{}) {
+func startServing(ctx context.Context, run string, impl shared.Marketplace, life *life, log *slog.Logger) (reattach <-chan *plugin.ReattachConfig, served <-chan struct{}) {
 	reattachCh, servedCh := make(chan *plugin.ReattachConfig, 1), make(chan struct{})
 	// go-plugin takes the folder of its socket from the environment only.
 	_ = os.Setenv(plugin.EnvUnixSocketDir, run) // cannot fail: the name is valid
@@ -136,7 +134,7 @@ func startServing(ctx context.Context, run string, impl shared.Marketplace, life
 			VersionedPlugins: rpc.Plugins(impl, life),
 			Logger:           hclog.NewNullLogger(),
 			GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-				options = append(options, rpc.ServerOptions()...)
+				options = append(options, rpc.ServerOptions(log)...)
 				options = append(options, life.serverOptions()...)
 				options = append(options, peerCredentials()...)
 				return grpc.NewServer(options...)
@@ -184,7 +182,7 @@ func serveOneCommand(ctx context.Context, stderr io.Writer) int {
 		VersionedPlugins: rpc.Plugins(&staying{engine, life}, life),
 		Logger:           hclog.NewNullLogger(),
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(options, rpc.ServerOptions()...)...)
+			return grpc.NewServer(append(options, rpc.ServerOptions(log)...)...)
 		},
 	})
 	if err := engine.Close(); err != nil {

@@ -201,26 +201,28 @@ func fromErrorPB(pb *marketpb.Error) *shared.Error {
 	return e
 }
 
-// panicked makes the error of a call whose handler panicked.
-func panicked(method string, value any) error {
-	slog.Default().Error("a handler panicked", "method", method, "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
+// recoverer turns panics in handlers into errors.
+type recoverer struct{ log *slog.Logger }
+
+func (r recoverer) failed(ctx context.Context, method string, value any) error {
+	r.log.ErrorContext(ctx, "a handler panicked", "method", method, "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
 	return toStatus(shared.NewError(shared.ReasonInternal, "the engine failed in %s: %v", method, value).
 		WithHint("this is a bug in the engine; its log has the details"))
 }
 
-func recoverUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+func (r recoverer) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			err = panicked(info.FullMethod, value)
+			err = r.failed(ctx, info.FullMethod, value)
 		}
 	}()
 	return handler(ctx, req)
 }
 
-func recoverStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+func (r recoverer) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			err = panicked(info.FullMethod, value)
+			err = r.failed(stream.Context(), info.FullMethod, value)
 		}
 	}()
 	return handler(srv, stream)

@@ -12,6 +12,7 @@ package rpc
 import (
 	"context"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
@@ -94,13 +95,14 @@ func Register(s grpc.ServiceRegistrar, impl shared.Marketplace, control Control)
 }
 
 // ServerOptions bound messages and turn a panic in a handler into an INTERNAL
-// error of that call.
-func ServerOptions() []grpc.ServerOption {
+// error of that call, whose stack goes to log.
+func ServerOptions(log *slog.Logger) []grpc.ServerOption {
+	r := recoverer{log}
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MaxMessage),
 		grpc.MaxSendMsgSize(MaxMessage),
-		grpc.ChainUnaryInterceptor(recoverUnary),
-		grpc.ChainStreamInterceptor(recoverStream),
+		grpc.ChainUnaryInterceptor(r.unary),
+		grpc.ChainStreamInterceptor(r.stream),
 	}
 }
 

@@ -1,0 +1,524 @@
+// Package conformance tells whether an implementation of shared.Marketplace keeps
+// the contract: the same values and the same errors, whether it runs in this
+// process, behind gRPC, or in an engine's process. It is for authors of engines;
+// our own tests run it on all three.
+//
+// It tests what every engine must do alone, without other peers.
+package conformance
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"ggen.dev/marketplace/shared"
+)
+
+// Open gives a fresh marketplace with an empty catalogue and no peers, which ends
+// with the test.
+type Open func(t *testing.T) shared.Marketplace
+
+// patience bounds everything that a test waits for.
+const patience = 30 * time.Second
+
+// Run runs the whole suite; every case opens a marketplace of its own.
+func Run(t *testing.T, open Open) {
+	t.Helper()
+	for _, c := range []struct {
+		name string
+		test func(t *testing.T, m shared.Marketplace)
+	}{
+		{"info tells who it is", info},
+		{"an empty catalogue finds nothing, and that is no error", emptySearch},
+		{"a query that makes no sense is refused", badSearch},
+		{"an unknown package is an error with a reason", unknownPackage},
+		{"what was published is found", publishAndFind},
+		{"publishing identical content again is a success that says so", publishAgain},
+		{"a release never changes", publishOther},
+		{"a request is executed once", requestOnce},
+		{"a dry run changes nothing", dryRun},
+		{"what must not be published is refused by name", refusals},
+		{"a package that breaks off is not published", brokenUpload},
+		{"a large package travels in pieces", largePackage},
+		{"progress is told to the caller", progress},
+		{"what is installed verifies, and what was changed does not", installAndVerify},
+		{"an install that cannot be done leaves nothing", failedInstall},
+		{"status and peers describe a lonely node", lonelyNode},
+		{"bootstrap says what happened to each address", bootstrap},
+		{"watch delivers a release, and ends with its context", watch},
+		{"watch ends with the error of its consumer", watchConsumer},
+		{"a call that is cancelled says so", cancelled},
+		{"a deadline arrives", deadline},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
+	}
+}
+
+// File is a file of a package under test.
+type File struct {
+	Name, Content string
+	Link          string // makes it a symbolic link
+}
+
+// Tree makes the tar stream of a package.
+func Tree(t *testing.T, files ...File) *bytes.Reader {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for _, f := range files {
+		header := &tar.Header{Name: f.Name, Size: int64(len(f.Content)), Mode: 0o644, Typeflag: tar.TypeReg}
+		if f.Link != "" {
+			header.Typeflag, header.Linkname, header.Size = tar.TypeSymlink, f.Link, 0
+		}
+		if err := w.WriteHeader(header); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, f.Content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return bytes.NewReader(buf.Bytes())
+}
+
+// Manifest makes a package.toml.
+func Manifest(name, version string, dependencies ...string) File {
+	var quoted []string
+	for _, d := range dependencies {
+		quoted = append(quoted, fmt.Sprintf("%q", d))
+	}
+	return File{Name: "package.toml", Content: fmt.Sprintf(
+		"[package]\nname = %q\nversion = %q\ndescription = \"a package about %s\"\ntags = [\"conformance\"]\ndependencies = [%s]\n",
+		name, version, name, strings.Join(quoted, ", "))}
+}
+
+func publish(t *testing.T, m shared.Marketplace, req shared.PublishRequest, files ...File) shared.PublishReceipt {
+	t.Helper()
+	receipt, err := m.Publish(t.Context(), req, Tree(t, files...), nil)
+	if err != nil {
+		t.Fatalf("publish: %v", err)
+	}
+	return receipt
+}
+
+// want fails unless err has the reason and is the contract's own type.
+func want(t *testing.T, err error, reason shared.Reason) *shared.Error {
+	t.Helper()
+	var typed *shared.Error
+	if !errors.As(err, &typed) || !errors.Is(err, reason) {
+		t.Fatalf("got %v (%T), want a *shared.Error with %s", err, err, reason)
+	}
+	if typed.Message == "" {
+		t.Fatalf("the error with reason %s says nothing", reason)
+	}
+	return typed
+}
+
+func info(t *testing.T, m shared.Marketplace) {
+	first, err := m.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := m.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Name != "marketplace" || first.Version == "" || len(first.Protocols) == 0 || first.InstanceID == "" || first.PID == 0 || first.StartedAt.IsZero() {
+		t.Fatalf("incomplete: %+v", first)
+	}
+	if first.InstanceID != second.InstanceID || !first.StartedAt.Equal(second.StartedAt) {
+		t.Fatalf("two answers of one engine differ: %+v, %+v", first, second)
+	}
+}
+
+func emptySearch(t *testing.T, m shared.Marketplace) {
+	for _, text := range []string{"", "anything", "日本語", "\x00\xff"} {
+		result, err := m.Search(t.Context(), shared.SearchQuery{Text: text})
+		if err != nil || result.Total != 0 || len(result.Packages) != 0 {
+			t.Fatalf("search %q: %+v, %v", text, result, err)
+		}
+	}
+}
+
+func badSearch(t *testing.T, m shared.Marketplace) {
+	for _, q := range []shared.SearchQuery{{Limit: -1}, {Limit: 1001}, {Offset: -1}} {
+		_, err := m.Search(t.Context(), q)
+		want(t, err, shared.ReasonInvalidArgument)
+	}
+}
+
+func unknownPackage(t *testing.T, m shared.Marketplace) {
+	_, err := m.Describe(t.Context(), shared.Ref{Name: "nobody-has-this"})
+	if !errors.Is(err, shared.ReasonNotFound) && !errors.Is(err, shared.ReasonNoPeers) {
+		t.Fatalf("got %v, want %s or %s", err, shared.ReasonNotFound, shared.ReasonNoPeers)
+	}
+	var typed *shared.Error
+	if !errors.As(err, &typed) || typed.Hint == "" {
+		t.Fatalf("%v has no hint", err)
+	}
+}
+
+func publishAndFind(t *testing.T, m shared.Marketplace) {
+	receipt := publish(t, m, shared.PublishRequest{}, Manifest("found", "1.2.3", "other@^1"), File{Name: "templates/a.tmpl", Content: "{{a}}"})
+	if receipt.Package != "found" || receipt.Version != "1.2.3" || !receipt.Publisher.Complete() || receipt.Size == 0 || receipt.LogSize != 1 || receipt.Unchanged || receipt.DryRun {
+		t.Fatalf("receipt %+v", receipt)
+	}
+	if _, err := shared.ParseDigest(string(receipt.Digest)); err != nil {
+		t.Fatal(err)
+	}
+	if len(receipt.Files) != 2 || receipt.Files[1].Path != "templates/a.tmpl" || receipt.Files[1].Size != 5 || receipt.Files[1].Digest != shared.DigestOf([]byte("{{a}}")) {
+		t.Fatalf("files %+v", receipt.Files)
+	}
+	result, err := m.Search(t.Context(), shared.SearchQuery{Text: "about"})
+	if err != nil || result.Total != 1 || result.Packages[0].Name != "found" || result.Packages[0].Publisher != receipt.Publisher || result.Packages[0].Score <= 0 {
+		t.Fatalf("search: %+v, %v", result, err)
+	}
+	details, err := m.Describe(t.Context(), shared.Ref{Name: "found"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if details.Digest != receipt.Digest || !details.Held || details.FileCount != 2 || len(details.Versions) != 1 || details.PinnedTo != receipt.Publisher ||
+		len(details.Dependencies) != 1 || details.Dependencies[0] != (shared.Dependency{Name: "other", Constraint: "^1"}) || details.PublishedAt.IsZero() {
+		t.Fatalf("details %+v", details)
+	}
+}
+
+func publishAgain(t *testing.T, m shared.Marketplace) {
+	first := publish(t, m, shared.PublishRequest{}, Manifest("same", "1.0.0"))
+	second := publish(t, m, shared.PublishRequest{}, Manifest("same", "1.0.0"))
+	if !second.Unchanged || second.Digest != first.Digest || second.LogSize != first.LogSize {
+		t.Fatalf("first %+v, second %+v", first, second)
+	}
+}
+
+func publishOther(t *testing.T, m shared.Marketplace) {
+	first := publish(t, m, shared.PublishRequest{}, Manifest("fixed", "1.0.0"))
+	_, err := m.Publish(t.Context(), shared.PublishRequest{}, Tree(t, Manifest("fixed", "1.0.0"), File{Name: "more", Content: "x"}), nil)
+	e := want(t, err, shared.ReasonVersionExists)
+	if e.Hint == "" || e.Retryable || e.Metadata["published"] != string(first.Digest) {
+		t.Fatalf("hint %q, retryable %v, metadata %v", e.Hint, e.Retryable, e.Metadata)
+	}
+}
+
+func requestOnce(t *testing.T, m shared.Marketplace) {
+	first := publish(t, m, shared.PublishRequest{RequestID: "once"}, Manifest("one", "1.0.0"))
+	again := publish(t, m, shared.PublishRequest{RequestID: "once"}, Manifest("two", "1.0.0"))
+	if again.Package != first.Package || again.Digest != first.Digest || again.Unchanged {
+		t.Fatalf("first %+v, again %+v", first, again)
+	}
+	_, err := m.Publish(t.Context(), shared.PublishRequest{RequestID: strings.Repeat("x", 65)}, Tree(t, Manifest("three", "1.0.0")), nil)
+	want(t, err, shared.ReasonInvalidArgument)
+}
+
+func dryRun(t *testing.T, m shared.Marketplace) {
+	dry := publish(t, m, shared.PublishRequest{DryRun: true}, Manifest("dry", "1.0.0"))
+	if !dry.DryRun || dry.Digest == "" || len(dry.Files) != 1 {
+		t.Fatalf("receipt %+v", dry)
+	}
+	empty(t, m)
+	if wet := publish(t, m, shared.PublishRequest{}, Manifest("dry", "1.0.0")); wet.Digest != dry.Digest {
+		t.Fatalf("the dry run promised %s, and it became %s", dry.Digest, wet.Digest)
+	}
+}
+
+func empty(t *testing.T, m shared.Marketplace) {
+	t.Helper()
+	if result, err := m.Search(t.Context(), shared.SearchQuery{}); err != nil || result.Total != 0 {
+		t.Fatalf("the catalogue is not empty: %+v, %v", result, err)
+	}
+}
+
+func refusals(t *testing.T, m shared.Marketplace) {
+	for _, c := range []struct {
+		name   string
+		files  []File
+		reason shared.Reason
+		key    string
+		value  string
+	}{
+		{"no manifest", []File{{Name: "README.md"}}, shared.ReasonInvalidManifest, "", ""},
+		{"broken manifest", []File{{Name: "package.toml", Content: "[package]\nname = \"x\"\nversion = = 2\n"}}, shared.ReasonInvalidManifest, "line", "3"},
+		{"no version", []File{{Name: "package.toml", Content: "[package]\nname = \"x\"\n"}}, shared.ReasonInvalidManifest, "file", "package.toml"},
+		{"version that is none", []File{Manifest("x", "one")}, shared.ReasonInvalidManifest, "file", "package.toml"},
+		{"name that is none", []File{Manifest("X!", "1.0.0")}, shared.ReasonInvalidManifest, "file", "package.toml"},
+		{"symbolic link", []File{Manifest("x", "1.0.0"), {Name: "l", Link: "/etc/passwd"}}, shared.ReasonInvalidPackage, "path", "l"},
+		{"path upwards", []File{Manifest("x", "1.0.0"), {Name: "../up"}}, shared.ReasonInvalidPackage, "path", "../up"},
+		{"names that differ in case", []File{Manifest("x", "1.0.0"), {Name: "a"}, {Name: "A"}}, shared.ReasonInvalidPackage, "path", "A"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := m.Publish(t.Context(), shared.PublishRequest{}, Tree(t, c.files...), nil)
+			e := want(t, err, c.reason)
+			if e.Metadata[c.key] != c.value {
+				t.Fatalf("metadata %v, want %s=%s", e.Metadata, c.key, c.value)
+			}
+			empty(t, m)
+		})
+	}
+}
+
+// failing yields some bytes and then an error.
+type failing struct {
+	head io.Reader
+	err  error
+}
+
+// Read implements io.Reader.
+func (f *failing) Read(p []byte) (int, error) {
+	n, err := f.head.Read(p)
+	if errors.Is(err, io.EOF) {
+		return n, f.err
+	}
+	return n, err
+}
+
+func brokenUpload(t *testing.T, m shared.Marketplace) {
+	whole := Tree(t, Manifest("cut", "1.0.0"), File{Name: "big", Content: strings.Repeat("x", 1<<20)})
+	cause := shared.NewError(shared.ReasonInvalidPackage, "big cannot be read")
+	_, err := m.Publish(t.Context(), shared.PublishRequest{}, &failing{io.LimitReader(whole, 600<<10), cause}, nil)
+	want(t, err, shared.ReasonInvalidPackage)
+	empty(t, m)
+}
+
+func largePackage(t *testing.T, m shared.Marketplace) {
+	files := []File{Manifest("large", "1.0.0"), {Name: "big.bin", Content: strings.Repeat("0123456789abcdef", 5<<16)}} // 5 MiB
+	for i := range 3000 {
+		files = append(files, File{Name: fmt.Sprintf("a-rather-long-folder-name-to-fill-messages/%04d-%s.txt", i, strings.Repeat("n", 60)), Content: "x"})
+	}
+	receipt := publish(t, m, shared.PublishRequest{}, files...)
+	if len(receipt.Files) != len(files) || receipt.Size < 5<<20 {
+		t.Fatalf("%d files, %d bytes", len(receipt.Files), receipt.Size)
+	}
+}
+
+func progress(t *testing.T, m shared.Marketplace) {
+	phases := map[shared.Phase]bool{}
+	report := func(p shared.Progress) { phases[p.Phase] = true } // no lock: never called concurrently
+	tree := Tree(t, Manifest("shown", "1.0.0"), File{Name: "big", Content: strings.Repeat("x", 1<<20)})
+	if _, err := m.Publish(t.Context(), shared.PublishRequest{}, tree, report); err != nil {
+		t.Fatal(err)
+	}
+	req := shared.InstallRequest{Packages: []shared.Ref{{Name: "shown"}}, Root: t.TempDir(), Trust: true}
+	if _, err := m.Install(t.Context(), req, report); err != nil {
+		t.Fatal(err)
+	}
+	for _, phase := range []shared.Phase{shared.PhaseUpload, shared.PhaseSign, shared.PhaseAnnounce, shared.PhaseResolve, shared.PhaseUnpack} {
+		if !phases[phase] {
+			t.Errorf("no progress in phase %s", phase)
+		}
+	}
+}
+
+func installAndVerify(t *testing.T, m shared.Marketplace) {
+	publish(t, m, shared.PublishRequest{}, Manifest("base", "1.0.0"), File{Name: "a.txt", Content: "a"}, File{Name: "b.txt", Content: "b"})
+	publish(t, m, shared.PublishRequest{}, Manifest("top", "2.0.0", "base@^1"))
+	root := t.TempDir()
+	receipt, err := m.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "top"}}, Root: root, Trust: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(receipt.Packages) != 2 || receipt.Packages[0].Name != "base" || receipt.Packages[1].Name != "top" || receipt.Packages[0].Requested || !receipt.Packages[1].Requested ||
+		len(receipt.Packages[1].Dependencies) != 1 || receipt.Packages[1].Path != filepath.Join(root, "top") {
+		t.Fatalf("receipt %+v", receipt)
+	}
+	locked := []shared.LockedPackage{receipt.Packages[0].LockedPackage, receipt.Packages[1].LockedPackage}
+	report, err := m.Verify(t.Context(), shared.VerifyRequest{Root: root, Packages: locked})
+	if err != nil || len(report.Packages) != 2 || !report.Packages[0].OK || !report.Packages[1].OK {
+		t.Fatalf("verify: %+v, %v", report, err)
+	}
+	base := filepath.Join(root, "base")
+	if err := errors.Join(os.WriteFile(filepath.Join(base, "a.txt"), []byte("A"), 0o644), os.Remove(filepath.Join(base, "b.txt")), os.WriteFile(filepath.Join(base, "c.txt"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	report, err = m.Verify(t.Context(), shared.VerifyRequest{Root: root, Packages: locked})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := report.Packages[0]
+	if got.OK || strings.Join(got.Modified, " ") != "a.txt" || strings.Join(got.Missing, " ") != "b.txt" || strings.Join(got.Extra, " ") != "c.txt" || got.Found == got.Expected {
+		t.Fatalf("verify: %+v", got)
+	}
+	_, err = m.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "top"}}, Root: root, Locked: locked}, nil)
+	want(t, err, shared.ReasonModified)
+}
+
+func failedInstall(t *testing.T, m shared.Marketplace) {
+	publish(t, m, shared.PublishRequest{}, Manifest("needy", "1.0.0", "absent"))
+	for _, c := range []struct {
+		name    string
+		req     shared.InstallRequest
+		reasons []shared.Reason
+	}{
+		{"unknown dependency", shared.InstallRequest{Packages: []shared.Ref{{Name: "needy"}}}, []shared.Reason{shared.ReasonNotFound, shared.ReasonNoPeers}},
+		{"no version fits", shared.InstallRequest{Packages: []shared.Ref{{Name: "needy", Constraint: "^2"}}}, []shared.Reason{shared.ReasonUnsatisfiable}},
+		{"nothing asked for", shared.InstallRequest{}, []shared.Reason{shared.ReasonInvalidArgument}},
+		{"name that is none", shared.InstallRequest{Packages: []shared.Ref{{Name: "../x"}}}, []shared.Reason{shared.ReasonInvalidArgument}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.req.Root, c.req.Trust = t.TempDir(), true
+			_, err := m.Install(t.Context(), c.req, nil)
+			fits := false
+			for _, reason := range c.reasons {
+				fits = fits || errors.Is(err, reason)
+			}
+			if left, readErr := os.ReadDir(c.req.Root); !fits || readErr != nil || len(left) > 0 {
+				t.Fatalf("got %v, want one of %v; left %v, %v", err, c.reasons, left, readErr)
+			}
+		})
+	}
+	_, err := m.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "needy"}}, Root: "relative"}, nil)
+	want(t, err, shared.ReasonInvalidArgument)
+}
+
+func lonelyNode(t *testing.T, m shared.Marketplace) {
+	status, err := m.Status(t.Context())
+	if err != nil || status.PeerID == "" || len(status.ListenAddresses) == 0 || !status.Publisher.Complete() || status.Version == "" || len(status.Diagnostics) == 0 {
+		t.Fatalf("status %+v, %v", status, err)
+	}
+	for _, addr := range status.ListenAddresses {
+		if !strings.HasSuffix(addr, "/p2p/"+status.PeerID) {
+			t.Errorf("%s cannot be dialled: it does not end in the peer ID", addr)
+		}
+	}
+	peers, err := m.Peers(t.Context(), shared.PeerQuery{})
+	if err != nil || peers.Total != 0 {
+		t.Fatalf("peers %+v, %v", peers, err)
+	}
+	_, err = m.Peers(t.Context(), shared.PeerQuery{ID: "nobody"})
+	want(t, err, shared.ReasonNotFound)
+}
+
+func bootstrap(t *testing.T, m shared.Marketplace) {
+	_, err := m.Bootstrap(t.Context(), []string{"not an address"})
+	want(t, err, shared.ReasonInvalidArgument)
+	_, err = m.Bootstrap(t.Context(), nil)
+	want(t, err, shared.ReasonInvalidArgument)
+	dead := "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"
+	outcomes, err := m.Bootstrap(t.Context(), []string{dead})
+	if err != nil || len(outcomes) != 1 || outcomes[0].Address != dead || outcomes[0].Err == nil || outcomes[0].Err.Message == "" {
+		t.Fatalf("outcomes %+v, %v", outcomes, err)
+	}
+}
+
+func watch(t *testing.T, m shared.Marketplace) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	events, done := make(chan shared.Event, 16), make(chan error, 1)
+	go func() {
+		done <- m.Watch(ctx, shared.WatchQuery{Kinds: []shared.EventKind{shared.EventRelease}}, func(ev shared.Event) error {
+			events <- ev
+			return nil
+		})
+	}()
+	// Nobody can know when a watch has begun: publish until one is seen.
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		publish(t, m, shared.PublishRequest{}, Manifest("seen", fmt.Sprintf("1.0.%d", i)))
+		select {
+		case ev := <-events:
+			if ev.Kind != shared.EventRelease || ev.Package.Name != "seen" || ev.Time.IsZero() {
+				t.Fatalf("event %+v", ev)
+			}
+			cancel()
+			if err := <-done; !errors.Is(err, context.Canceled) || !errors.Is(err, shared.ReasonCanceled) {
+				t.Fatalf("the watch ended with %v", err)
+			}
+			return
+		case err := <-done:
+			t.Fatalf("the watch ended with %v", err)
+		case <-tick.C:
+		}
+	}
+}
+
+func watchConsumer(t *testing.T, m shared.Marketplace) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	enough := errors.New("enough")
+	done := make(chan error, 1)
+	go func() { done <- m.Watch(ctx, shared.WatchQuery{}, func(shared.Event) error { return enough }) }()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		publish(t, m, shared.PublishRequest{}, Manifest("seen", fmt.Sprintf("1.0.%d", i)))
+		select {
+		case err := <-done:
+			if !errors.Is(err, enough) {
+				t.Fatalf("the watch ended with %v", err)
+			}
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func cancelled(t *testing.T, m shared.Marketplace) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, call := range calls(t, m) {
+		t.Run(name, func(t *testing.T) {
+			err := call(ctx)
+			want(t, err, shared.ReasonCanceled)
+			if !errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("%v is not told apart", err)
+			}
+		})
+	}
+}
+
+func deadline(t *testing.T, m shared.Marketplace) {
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	for name, call := range calls(t, m) {
+		t.Run(name, func(t *testing.T) {
+			err := call(ctx)
+			want(t, err, shared.ReasonDeadlineExceeded)
+			if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+				t.Fatalf("%v is not told apart", err)
+			}
+		})
+	}
+	t.Run("in the middle of a watch", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		err := m.Watch(ctx, shared.WatchQuery{}, func(shared.Event) error { return nil })
+		want(t, err, shared.ReasonDeadlineExceeded)
+	})
+}
+
+// calls are calls that need some work; each has to notice that its context ended.
+func calls(t *testing.T, m shared.Marketplace) map[string]func(context.Context) error {
+	t.Helper()
+	root := t.TempDir()
+	return map[string]func(context.Context) error{
+		"info":   func(ctx context.Context) error { _, err := m.Info(ctx); return err },
+		"search": func(ctx context.Context) error { _, err := m.Search(ctx, shared.SearchQuery{}); return err },
+		"status": func(ctx context.Context) error { _, err := m.Status(ctx); return err },
+		"peers":  func(ctx context.Context) error { _, err := m.Peers(ctx, shared.PeerQuery{}); return err },
+		"publish": func(ctx context.Context) error {
+			_, err := m.Publish(ctx, shared.PublishRequest{}, Tree(t, Manifest("late", "1.0.0")), nil)
+			return err
+		},
+		"install": func(ctx context.Context) error {
+			_, err := m.Install(ctx, shared.InstallRequest{Packages: []shared.Ref{{Name: "late"}}, Root: root}, nil)
+			return err
+		},
+		"verify": func(ctx context.Context) error {
+			_, err := m.Verify(ctx, shared.VerifyRequest{Root: root, Packages: []shared.LockedPackage{{Name: "late"}}})
+			return err
+		},
+		"watch": func(ctx context.Context) error {
+			return m.Watch(ctx, shared.WatchQuery{}, func(shared.Event) error { return nil })
+		},
+	}
+}
