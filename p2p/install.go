@@ -177,8 +177,8 @@ func (e *Engine) verify(ctx context.Context, dir string, pkg shared.LockedPackag
 	if result.OK {
 		return result, nil
 	}
-	index, err := e.heldIndex(pkg)
-	if err != nil {
+	index := e.heldIndex(pkg)
+	if index == nil {
 		if result.Problem == "" {
 			result.Problem = "the list of its files is not here any more, so the differences cannot be named"
 		}
@@ -192,13 +192,17 @@ func (e *Engine) verify(ctx context.Context, dir string, pkg shared.LockedPackag
 	return result, nil
 }
 
-// heldIndex finds the index of a locked package in the store.
-func (e *Engine) heldIndex(pkg shared.LockedPackage) (*archive.Index, error) {
+// heldIndex finds the index of a locked package in the store, or nil.
+func (e *Engine) heldIndex(pkg shared.LockedPackage) *archive.Index {
 	rel := e.catalog.Release(pkg.Name, pkg.Publisher, pkg.Version)
 	if rel == nil || rel.Archive.Digest != pkg.Digest {
-		return nil, shared.NewError(shared.ReasonNotFound, "the release is not in the catalogue")
+		return nil
 	}
-	return e.readIndex(rel)
+	index, err := e.readIndex(rel)
+	if err != nil {
+		return nil
+	}
+	return index
 }
 
 // readIndex reads and checks a release's index in the store.

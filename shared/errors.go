@@ -134,7 +134,7 @@ func AsError(err error) *Error {
 	case err == nil:
 		return nil
 	case errors.As(err, &typed):
-		if error(typed) == err {
+		if err.Error() == typed.Message { // err is typed itself, or adds nothing to it
 			return typed
 		}
 		wrapped := *typed

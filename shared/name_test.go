@@ -89,7 +89,7 @@ func TestDigest(t *testing.T) {
 		if _, err := shared.ParseDigest(bad); err == nil {
 			t.Errorf("ParseDigest(%q) succeeded", bad)
 		}
-		if (shared.Digest(bad)).Sum() != [32]byte{} {
+		if shared.Digest(bad).Sum() != [32]byte{} {
 			t.Errorf("Sum of the invalid digest %q is not zero", bad)
 		}
 	}

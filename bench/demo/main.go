@@ -48,7 +48,7 @@ func run(ctx context.Context, bin, packages string, keep bool) (err error) {
 	}
 	s := &story{ctx: ctx, ggen: filepath.Join(bin, "ggen"), dir: dir, packages: packages}
 	defer func() {
-		err = errors.Join(err, s.cleanUp())
+		err = errors.Join(err, s.cleanUp(ctx))
 		if keep {
 			fmt.Println("\nkept:", dir)
 			return

@@ -81,9 +81,9 @@ func (s *story) stop(p *peer) error {
 
 // cleanUp ends whatever still runs, and fails if something had been left running
 // by a story that thought itself finished.
-func (s *story) cleanUp() error {
+func (s *story) cleanUp(ctx context.Context) error {
 	// The story's context may be over (Ctrl-C); cleaning up has its own time.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	var errs []error
 	for _, p := range s.peers {

@@ -270,11 +270,12 @@ func (s *story) note(what string, p *peer, took time.Duration) {
 func (s *story) printSummary() error {
 	fmt.Println("\nSummary (whole commands, from start to exit)")
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "what\tpeer\ttime\t")
+	table := "what\tpeer\ttime\t\n"
 	for _, r := range s.summary {
-		fmt.Fprintf(w, "%s\t%s\t%d ms\t\n", r.what, r.peer, r.took.Milliseconds())
+		table += fmt.Sprintf("%s\t%s\t%d ms\t\n", r.what, r.peer, r.took.Milliseconds())
 	}
-	return w.Flush()
+	_, err := w.Write([]byte(table))
+	return errors.Join(err, w.Flush())
 }
 
 // until asks again and again until ask says yes, fails, or patience ends.

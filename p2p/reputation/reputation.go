@@ -28,9 +28,11 @@ const (
 	// with 0.3 nine tenths of a figure come from the last seven measurements.
 	smoothing = 0.3
 
-	// Bans, by what was done (DESIGN D8).
+	// BanWrongContent is for how long a peer that sent wrong bytes is not asked.
 	BanWrongContent = time.Hour
-	BanMalformed    = 30 * time.Minute
+
+	// BanMalformed is the same for one that broke a protocol.
+	BanMalformed = 30 * time.Minute
 )
 
 // Outcome is what one dealing with a peer was like.
