@@ -36,7 +36,8 @@ func normalize(app *cli.App, args []string) (commandLine, error) {
 		line.verbose = line.verbose || arg == "--verbose"
 	}
 	w := &walker{app: app, line: &line, commands: app.Commands}
-	return line, w.walk(args[min(1, len(args)):])
+	err := w.walk(args[min(1, len(args)):])
+	return line, err
 }
 
 // walker is on its way through a command line.
@@ -101,7 +102,7 @@ func (w *walker) command(name string) error {
 		for _, c := range w.commands {
 			names = append(names, c.Name)
 		}
-		return usage("%s: there is no command %q", w.where(), name).WithHint("%s", w.suggest(name, names))
+		return usage("%s: there is no command %q", w.where(), name).WithHint("%s", w.suggest("", name, names))
 	}
 	w.line.path = append(w.line.path, w.commands[i])
 	w.commands = w.commands[i].Subcommands
@@ -125,7 +126,7 @@ func (w *walker) flag(arg string, rest []string) ([]string, error) {
 	}
 	flag := w.lookup(name, short)
 	if flag == nil {
-		return nil, usage("%s: there is no flag %s", w.where(), strings.TrimSuffix(arg, "="+value)).WithHint("%s", w.suggest(name, w.flagNames()))
+		return nil, usage("%s: there is no flag %s", w.where(), strings.TrimSuffix(arg, "="+value)).WithHint("%s", w.suggest("--", name, w.flagNames()))
 	}
 	long := flag.Names()[0]
 	if _, isBool := flag.(*cli.BoolFlag); isBool {
@@ -225,7 +226,7 @@ func commandName(app *cli.App, path []*cli.Command) string {
 }
 
 // suggest guesses what was meant.
-func (w *walker) suggest(typed string, known []string) string {
+func (w *walker) suggest(prefix, typed string, known []string) string {
 	best, distance := "", 3
 	for _, name := range known {
 		if d := editDistance(typed, name); d < distance {
@@ -233,13 +234,13 @@ func (w *walker) suggest(typed string, known []string) string {
 		}
 	}
 	help := fmt.Sprintf("%s --help lists what there is", w.where())
-	if best == "" {
-		return help
+	switch {
+	case best != "":
+		return fmt.Sprintf("did you mean %s%s? %s", prefix, best, help)
+	case prefix != "" && w.commands != nil:
+		return "a command's own flags come after its name; " + help
 	}
-	if w.commands == nil {
-		best = "--" + best
-	}
-	return fmt.Sprintf("did you mean %s? %s", best, help)
+	return help
 }
 
 // editDistance counts the insertions, deletions and replacements between two

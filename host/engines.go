@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"ggen.dev/marketplace/host/engine"
 	"ggen.dev/marketplace/host/project"
 	"ggen.dev/marketplace/host/render"
 	"ggen.dev/marketplace/shared"
@@ -28,7 +29,7 @@ type engines interface {
 	Stop(ctx context.Context, cfg engineConfig, grace time.Duration) (stopped bool, err error)
 	// Foreground runs an engine until ctx ends, which is no error then. It calls
 	// ready once the engine is up.
-	Foreground(ctx context.Context, cfg engineConfig, ready func(session) error) error
+	Foreground(ctx context.Context, cfg engineConfig, ready func(session)) error
 }
 
 // session is a connection to an engine. Close detaches and leaves the engine alone.
@@ -49,3 +50,58 @@ type engineConfig struct {
 }
 
 var errNotRunning = errors.New("no engine is running")
+
+// installedEngines are the engines on this machine.
+type installedEngines struct{}
+
+func (installedEngines) Find(cfg engineConfig) ([]render.Plugin, error) {
+	candidates, err := engine.Find(cfg.real())
+	plugins := make([]render.Plugin, 0, len(candidates))
+	for _, c := range candidates {
+		plugins = append(plugins, render.Plugin(c))
+	}
+	return plugins, err
+}
+
+func (installedEngines) Connect(ctx context.Context, cfg engineConfig) (session, error) {
+	return asSession(engine.Connect(ctx, cfg.real()))
+}
+
+func (installedEngines) Attach(ctx context.Context, cfg engineConfig) (session, error) {
+	s, err := engine.Attach(ctx, cfg.real())
+	if errors.Is(err, engine.ErrNotRunning) {
+		return nil, errNotRunning
+	}
+	return asSession(s, err)
+}
+
+func (installedEngines) Start(ctx context.Context, cfg engineConfig) (session, bool, error) {
+	running, started, err := engine.Start(ctx, cfg.real())
+	s, err := asSession(running, err)
+	return s, started, err
+}
+
+func (installedEngines) Stop(ctx context.Context, cfg engineConfig, grace time.Duration) (bool, error) {
+	return engine.Stop(ctx, cfg.real(), grace)
+}
+
+func (installedEngines) Foreground(ctx context.Context, cfg engineConfig, ready func(session)) error {
+	return engine.RunForeground(ctx, cfg.real(), func(s *engine.Session) { ready(s) })
+}
+
+func (c engineConfig) real() engine.Config {
+	return engine.Config{
+		Home: c.Home, Project: c.Project, PluginDirs: c.PluginDirs, HostVersion: c.Version, Logger: c.Logger,
+		Settings: engine.Settings{
+			Listen: c.Settings.Listen, Bootstrap: c.Settings.Bootstrap, DHTServer: c.Settings.DHTServer, IdleStop: c.Settings.IdleStop,
+		},
+	}
+}
+
+// asSession keeps a nil pointer from becoming an interface that is not nil.
+func asSession(s *engine.Session, err error) (session, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}

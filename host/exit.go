@@ -100,10 +100,12 @@ func (s signalled) Is(target error) bool { return target == context.Canceled }
 
 // finding is a failure whose document has been printed: verify's differences, or
 // bootstrap addresses of which none answered.
-type finding struct{ *shared.Error }
+type finding struct{ cause *shared.Error }
+
+func (f finding) Error() string { return f.cause.Message }
 
 // Unwrap gives the error itself.
-func (f finding) Unwrap() error { return f.Error }
+func (f finding) Unwrap() error { return f.cause }
 
 // outcome turns a command's error into what is said and how the process ends.
 func outcome(ctx context.Context, err error) (said *shared.Error, printed bool, code exitCode) {
@@ -117,7 +119,7 @@ func outcome(ctx context.Context, err error) (said *shared.Error, printed bool, 
 	}
 	var found finding
 	if errors.As(err, &found) {
-		return found.Error, true, codeOf(found.Reason)
+		return found.cause, true, codeOf(found.cause.Reason)
 	}
 	said = shared.AsError(err)
 	return said, false, codeOf(said.Reason)

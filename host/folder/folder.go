@@ -57,11 +57,11 @@ func Open(dir string) (*Folder, error) {
 // Close releases the folder.
 func (f *Folder) Close() error { return f.root.Close() }
 
-// WriteTar writes everything below the folder in the order of names, without
+// writeTar writes everything below the folder in the order of names, without
 // holding a file in memory. It ends with an error, and the stream without its end,
 // when a file cannot be read or changes while it is read. Errors: INVALID_PACKAGE
 // with metadata path, the writer's own, ctx's.
-func (f *Folder) WriteTar(ctx context.Context, w io.Writer) error {
+func (f *Folder) writeTar(ctx context.Context, w io.Writer) error {
 	tw := tar.NewWriter(w)
 	err := fs.WalkDir(f.root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
 		if ctx.Err() != nil {

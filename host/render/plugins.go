@@ -57,3 +57,12 @@ func (d About) Text(p *Page) {
 		p.Fields("Commit", d.Commit, "Go", d.Go, "Platform", d.Platform, "Engine", d.Engine)
 	}
 }
+
+// Script is a completion script.
+type Script struct {
+	Shell  string `json:"shell"`
+	Script string `json:"script"`
+}
+
+// Text implements [Document]. The script is ours, lines and all.
+func (d Script) Text(p *Page) { p.b.WriteString(d.Script) }

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/urfave/cli/v2"
+
+	"ggen.dev/marketplace/host/project"
+	"ggen.dev/marketplace/host/render"
+	"ggen.dev/marketplace/shared"
+)
+
+func (p *program) startCommand() *cli.Command {
+	return p.leaf(&cli.Command{
+		Name: "start", Usage: "start the peer and keep it running",
+		Description: `Returns when the peer is up, which then runs until "p2p stop". Settings come from
+flags, then GGEN_P2P_LISTEN, GGEN_P2P_BOOTSTRAP (addresses separated by commas)
+and GGEN_P2P_DHT_SERVER, then [marketplace] in the project's ggen.toml, then the
+same in config.toml in the home.`,
+		UsageText: `ggen marketplace p2p start
+ggen marketplace p2p start --listen /ip4/0.0.0.0/tcp/4001 --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...
+ggen marketplace p2p start --foreground`,
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "listen", Usage: "listen on `ADDRESS`; may be repeated"},
+			&cli.StringSliceFlag{Name: "bootstrap", Usage: "join the network through the peer at `ADDRESS`; may be repeated"},
+			&cli.BoolFlag{Name: "dht-server", Usage: "answer DHT queries even if not known to be reachable from outside"},
+			&cli.StringFlag{Name: "config", Usage: "read settings from `FILE` instead of ggen.toml and config.toml"},
+			&cli.BoolFlag{Name: "foreground", Usage: "stay in the foreground until interrupted"},
+		},
+	}, arity{0, 0}, start)
+}
+
+func start(ctx context.Context, v *invocation) error {
+	var given project.Given
+	for _, list := range []struct {
+		flag string
+		into *[]string
+	}{{"listen", &given.Listen}, {"bootstrap", &given.Bootstrap}} {
+		for _, text := range v.flags.StringSlice(list.flag) {
+			if addresses := project.SplitAddresses(text); addresses != nil {
+				*list.into = append(*list.into, addresses...)
+			}
+		}
+	}
+	if v.flags.IsSet("dht-server") {
+		on := v.flags.Bool("dht-server")
+		given.DHTServer = &on
+	}
+	cfg, err := v.config(given, v.flags.String("config"))
+	if err != nil {
+		return err
+	}
+	if v.flags.Bool("foreground") {
+		return foreground(ctx, v, cfg)
+	}
+	s, started, err := v.engines.Start(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.Close() }() // detaching changes no result
+	return v.printStarted(ctx, s, started)
+}
+
+// foreground ends without an error when it is interrupted: it did what it was for.
+func foreground(ctx context.Context, v *invocation, cfg engineConfig) error {
+	var printErr error
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err := v.engines.Foreground(running, cfg, func(s session) {
+		if printErr = v.printStarted(running, s, true); printErr != nil {
+			cancel()
+		}
+	})
+	return errors.Join(printErr, err)
+}
+
+func (v *invocation) printStarted(ctx context.Context, s session, started bool) error {
+	v.Remarks(s.Notices())
+	status, info, err := standing(ctx, s)
+	if err != nil {
+		return err
+	}
+	v.Remarks(status.Diagnostics)
+	return v.Print(render.NewStarted(status, info, started))
+}
+
+func standing(ctx context.Context, s session) (shared.NodeStatus, shared.EngineInfo, error) {
+	status, err := s.Status(ctx)
+	if err != nil {
+		return status, shared.EngineInfo{}, err
+	}
+	info, err := s.Info(ctx)
+	return status, info, err
+}
+
+func (p *program) stopCommand() *cli.Command {
+	return p.leaf(&cli.Command{
+		Name: "stop", Usage: "stop the peer", Description: "Calls that are running may finish, for at most ten seconds.",
+	}, arity{0, 0}, stop)
+}
+
+func stop(ctx context.Context, v *invocation) error {
+	cfg, err := v.config(project.Given{}, "")
+	if err != nil {
+		return err
+	}
+	stopped, err := v.engines.Stop(ctx, cfg, stopGrace)
+	if err != nil {
+		return err
+	}
+	return v.Print(render.Stopped{Stopped: stopped})
+}
+
+func (p *program) statusCommand() *cli.Command {
+	return p.leaf(&cli.Command{
+		Name: "status", Usage: "show how the peer stands in the network",
+		Description: "Starts nothing: that no peer is running is an answer too.",
+	}, arity{0, 0}, status)
+}
+
+func status(ctx context.Context, v *invocation) error {
+	cfg, err := v.config(project.Given{}, "")
+	if err != nil {
+		return err
+	}
+	s, err := v.engines.Attach(ctx, cfg)
+	if errors.Is(err, errNotRunning) {
+		return v.Print(render.NotRunning())
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.Close() }() // detaching changes no result
+	v.Remarks(s.Notices())
+	st, info, err := standing(ctx, s)
+	if err != nil {
+		return err
+	}
+	v.Remarks(st.Diagnostics)
+	return v.Print(render.NewStatus(st, info))
+}
