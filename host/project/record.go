@@ -89,8 +89,8 @@ func (p Place) Remove(names []string, force bool) (Removal, error) {
 				WithHint("`ggen marketplace list` shows what is")
 		}
 		if needing := lock.NeededBy(name, names); len(needing) > 0 && !force {
-			return Removal{}, shared.NewError(shared.ReasonUnsatisfiable, "remove %s: %s needs it", name, strings.Join(needing, ", ")).
-				WithHint("remove that as well, or use --force").With("needed_by", strings.Join(needing, ","))
+			return Removal{}, shared.NewError(shared.ReasonUnsatisfiable, "remove %s: it is needed by %s", name, strings.Join(needing, ", ")).
+				WithHint("remove those as well, or use --force").With("needed_by", strings.Join(needing, ","))
 		}
 		removal.Removed = append(removal.Removed, pkg)
 		after = after.Without(name)
@@ -133,8 +133,8 @@ func (p Place) Remove(names []string, force bool) (Removal, error) {
 			return Removal{}, err
 		}
 	}
-	for name := range unneeded(p, after) {
-		if !before[name] {
+	for name, loose := range unneeded(p, after) {
+		if loose && !before[name] {
 			removal.Unused = append(removal.Unused, name)
 		}
 	}
@@ -142,12 +142,30 @@ func (p Place) Remove(names []string, force bool) (Removal, error) {
 	return removal, discard.finish()
 }
 
-// unneeded are the packages that came as dependencies and that nothing needs.
+// unneeded are the packages that came as dependencies and that no package which
+// somebody asked for leads to any more.
 func unneeded(p Place, lock Lockfile) map[string]bool {
 	loose := map[string]bool{}
-	for _, name := range lock.Roots() {
-		if r, ok := p.receipt(name); ok && !r.Requested {
-			loose[name] = true
+	var queue []string
+	roots := lock.Roots()
+	for _, pkg := range lock.Packages {
+		requested := slices.Contains(roots, pkg.Name)
+		if r, ok := p.receipt(pkg.Name); ok {
+			requested = r.Requested
+		}
+		loose[pkg.Name] = !requested
+		if requested {
+			queue = append(queue, pkg.Name)
+		}
+	}
+	for len(queue) > 0 {
+		pkg, _ := lock.Get(queue[0])
+		queue = queue[1:]
+		for _, dep := range pkg.Dependencies {
+			if loose[dep] {
+				loose[dep] = false
+				queue = append(queue, dep)
+			}
 		}
 	}
 	return loose

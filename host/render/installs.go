@@ -155,13 +155,13 @@ type List struct {
 func (d List) Text(p *Page) {
 	rows := make([][]string, 0, len(d.Packages))
 	for _, pkg := range d.Packages {
-		text := cmp.Or(pkg.Title, pkg.Description)
+		text := cmp.Or(pkg.Description, pkg.Title)
 		if !pkg.Present {
 			text = "(its folder is missing) " + text
 		}
 		rows = append(rows, []string{pkg.Name, pkg.Version, pkg.Publisher.Short(), text})
 	}
-	p.Table([]string{"NAME", "VERSION", "PUBLISHER", "TITLE"}, rows)
+	p.Table([]string{"NAME", "VERSION", "PUBLISHER", "DESCRIPTION"}, rows)
 	if len(rows) == 0 {
 		p.Line("No packages are installed in %s.", d.Root)
 	}

@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,10 +36,16 @@ func (d Started) Text(p *Page) {
 	if !p.Quiet {
 		p.Line("%s", what)
 	}
-	p.Fields("Peer ID", d.PeerID)
-	for _, address := range d.ListenAddresses {
-		p.Fields("Listens on", address)
+	p.Fields(append([]string{"Peer ID", d.PeerID}, each("Listens on", d.ListenAddresses)...)...)
+}
+
+// each is a label before every value, for [Page.Fields].
+func each(label string, values []string) []string {
+	var pairs []string
+	for _, value := range values {
+		pairs = append(pairs, label, value)
 	}
+	return pairs
 }
 
 // Stopped is the result of stopping the peer.
@@ -109,18 +116,14 @@ func (d Status) Text(p *Page) {
 	if d.StartedAt != nil {
 		since = d.StartedAt.Format(time.RFC3339)
 	}
-	p.Fields("Peer ID", d.PeerID)
-	for _, address := range d.ListenAddresses {
-		p.Fields("Listens on", address)
-	}
-	p.Fields(
+	p.Fields(slices.Concat([]string{"Peer ID", d.PeerID}, each("Listens on", d.ListenAddresses), []string{
 		"Reachable", d.Reachability, "DHT", fmt.Sprintf("%s, %s in the routing table", d.DHTMode, plural(d.RoutingTablePeers, "peer", "peers")),
 		"Peers", fmt.Sprintf("%d connected, %d known, %d bootstrap", d.ConnectedPeers, d.KnownPeers, d.BootstrapCount),
 		"Publisher", string(d.Publisher),
 		"Catalogue", fmt.Sprintf("%s of %s", plural(d.Releases, "release", "releases"), plural(d.Publishers, "publisher", "publishers")),
 		"Holds", fmt.Sprintf("%s, %s", plural(d.HeldPackages, "package", "packages"), Bytes(d.HeldBytes)),
 		"Engine", fmt.Sprintf("%s, process %d, runs %s", d.Version, d.EnginePID, stays), "Since", since,
-	)
+	})...)
 }
 
 // Peer is another node.
@@ -196,13 +199,11 @@ func (d Peer) Text(p *Page) {
 	if d.LastSeen != nil {
 		seen = d.LastSeen.Format(time.RFC3339)
 	}
-	p.Fields("Peer ID", d.PeerID, "Agent", d.Agent, "Connected", connected, "Last seen", seen)
-	for _, address := range d.Addresses {
-		p.Fields("Address", address)
-	}
-	p.Fields("Reputation", fmt.Sprintf("%.2f of 1", d.Reputation),
+	p.Fields(slices.Concat([]string{"Peer ID", d.PeerID, "Agent", d.Agent, "Connected", connected, "Last seen", seen}, each("Address", d.Addresses), []string{
+		"Reputation", fmt.Sprintf("%.2f of 1", d.Reputation),
 		"Retrievals", fmt.Sprintf("%d good, %d failed", d.SuccessfulRetrievals, d.FailedRetrievals),
-		"Answers in", d.responseTime(), "Provides", plural(d.PackagesProvided, "package", "packages"))
+		"Answers in", d.responseTime(), "Provides", plural(d.PackagesProvided, "package", "packages"),
+	})...)
 }
 
 // Dialled is what happened to one bootstrap address.
