@@ -67,8 +67,11 @@ type Choice struct {
 // reasons in words, for conflicts and for cycles; the source's own for packages
 // it does not know; CANCELED.
 func Solve(ctx context.Context, roots []Requirement, locked map[string]string, source Source) ([]Choice, error) {
-	s := &solver{ctx: ctx, source: source, locked: locked, versions: map[string][]Version{}, chosen: map[string]Version{}}
-	if err := s.solve(roots); err != nil {
+	s := &solver{
+		ctx: ctx, source: source, locked: locked,
+		versions: map[string][]Version{}, chosen: map[string]Version{}, ranges: map[string]*semver.Constraints{},
+	}
+	if err := s.solve(roots, 0); err != nil {
 		return nil, err
 	}
 	return s.order(roots)
@@ -80,20 +83,22 @@ type solver struct {
 	locked   map[string]string
 	versions map[string][]Version
 	chosen   map[string]Version
+	ranges   map[string]*semver.Constraints // parsed once: the same ones come again and again
 	steps    int
 	conflict error // the first one, which explains best
 }
 
 // solve extends the choice until all open requirements are met, or gives up and
-// leaves the choice as it was.
-func (s *solver) solve(open []Requirement) error {
+// leaves the choice as it was. The first checked ones are known not to contradict
+// the choice.
+func (s *solver) solve(open []Requirement, checked int) error {
 	if err := s.ctx.Err(); err != nil {
 		return shared.AsError(err)
 	}
 	if s.steps++; s.steps > maxSteps {
 		return shared.NewError(shared.ReasonUnsatisfiable, "the requirements are too entangled: no solution within %d steps", maxSteps)
 	}
-	wanted, name, err := s.next(open)
+	wanted, name, err := s.next(open, checked)
 	if err != nil || name == "" {
 		return err
 	}
@@ -108,7 +113,7 @@ func (s *solver) solve(open []Requirement) error {
 			r.By = name + "@" + v.Version.String()
 			further = append(further, r)
 		}
-		err = s.solve(further)
+		err = s.solve(further, len(open))
 		if err == nil || !isConflict(err) {
 			return err
 		}
@@ -122,8 +127,8 @@ func (s *solver) solve(open []Requirement) error {
 
 // next picks the undecided package with the requirements on it. It fails when a
 // decided package does not meet one.
-func (s *solver) next(open []Requirement) (wanted []Requirement, name string, err error) {
-	for _, r := range open {
+func (s *solver) next(open []Requirement, checked int) (wanted []Requirement, name string, err error) {
+	for i, r := range open {
 		v, decided := s.chosen[r.Name]
 		if !decided {
 			if name == "" {
@@ -131,7 +136,10 @@ func (s *solver) next(open []Requirement) (wanted []Requirement, name string, er
 			}
 			continue
 		}
-		if ok, err := meets(v.Version, r); err != nil {
+		if i < checked {
+			continue
+		}
+		if ok, err := s.meets(v.Version, r); err != nil {
 			return nil, "", err
 		} else if !ok {
 			var all []Requirement
@@ -176,7 +184,7 @@ func (s *solver) candidates(name string, wanted []Requirement) ([]Version, error
 	for _, v := range all {
 		fits, named := true, false
 		for _, r := range wanted {
-			ok, err := meets(v.Version, r)
+			ok, err := s.meets(v.Version, r)
 			if err != nil {
 				return nil, err
 			}
@@ -200,14 +208,18 @@ func (s *solver) candidates(name string, wanted []Requirement) ([]Version, error
 // meets tells whether a version is in a requirement's range. A pre-release is
 // only in a range that names one, as npm and cargo have it; a package that has
 // nothing else may be taken without a range.
-func meets(v *semver.Version, r Requirement) (bool, error) {
+func (s *solver) meets(v *semver.Version, r Requirement) (bool, error) {
 	if r.Range == "" || r.Range == v.String() || r.Range == v.Original() {
 		return true, nil
 	}
-	wanted, err := semver.NewConstraint(r.Range)
-	if err != nil {
-		return false, shared.NewError(shared.ReasonInvalidArgument, "%s: %q is not a version range: %w", r, r.Range, err).
-			WithHint("write a version (1.2.3) or a range (^1.2, >=1, <2)")
+	wanted, known := s.ranges[r.Range]
+	if !known {
+		var err error
+		if wanted, err = semver.NewConstraint(r.Range); err != nil {
+			return false, shared.NewError(shared.ReasonInvalidArgument, "%s: %q is not a version range: %w", r, r.Range, err).
+				WithHint("write a version (1.2.3) or a range (^1.2, >=1, <2)")
+		}
+		s.ranges[r.Range] = wanted
 	}
 	return wanted.Check(v), nil
 }
