@@ -138,7 +138,7 @@ func (e *Engine) Bootstrap(ctx context.Context, addresses []string) ([]shared.Di
 	}
 	outcomes := e.node.Bootstrap(ctx, addresses)
 	for _, o := range outcomes {
-		if o.Err != nil && o.Err.Reason == shared.ReasonInvalidArgument {
+		if o.Err != nil && o.PeerID == "" { // not an address at all
 			return nil, o.Err
 		}
 	}

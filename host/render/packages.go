@@ -77,7 +77,8 @@ func (d Search) Text(p *Page) {
 		p.Line("No package was found.")
 	case p.Quiet:
 	case d.Total > len(d.Packages):
-		p.Line("\n%d of %s; --limit and --offset show more.", len(d.Packages), plural(d.Total, "package", "packages"))
+		p.Line("")
+		p.Line("%d of %s; --limit and --offset show more.", len(d.Packages), plural(d.Total, "package", "packages"))
 	}
 }
 

@@ -1,0 +1,169 @@
+// Package e2e tests what users have: the built `ggen` and the built engine, as
+// processes, with real peers on loopback. The scripts in testdata are its
+// specification.
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"ggen.dev/marketplace/shared"
+)
+
+// bin is the folder with the two binaries, built once.
+var bin string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "ggen-e2e")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	bin = dir
+	engine := filepath.Join(dir, fmt.Sprintf("ggen-engine-marketplace_v0.1.0_p1_%s_%s", runtime.GOOS, runtime.GOARCH))
+	for pkg, out := range map[string]string{"host": filepath.Join(dir, "ggen"), "plugin": engine} {
+		if text, err := exec.Command("go", "build", "-o", out, "ggen.dev/marketplace/"+pkg).CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", pkg, err, text)
+			return 1
+		}
+	}
+	data, err := os.ReadFile(engine)
+	if err == nil {
+		err = os.WriteFile(engine+".sha256", []byte(shared.DigestOf(data).Hex()+"  "+filepath.Base(engine)+"\n"), 0o644)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// homes are the peers that a script may use, as $A, $B, $C and $D.
+var homes = []string{"A", "B", "C", "D"}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata", RequireUniqueNames: true,
+		Setup: func(env *testscript.Env) error {
+			// Short paths: sockets lie below the homes.
+			dir, err := os.MkdirTemp("", "gg")
+			if err != nil {
+				return err
+			}
+			for _, name := range homes {
+				env.Setenv(name, filepath.Join(dir, name))
+			}
+			env.Setenv("PATH", bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+			env.Setenv("GGEN_P2P_LISTEN", "/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1")
+			env.Setenv("NO_COLOR", "1")
+			env.Defer(func() { leave(t, dir) })
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"as": as, "address": address, "until": until, "killengine": killEngine},
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Getuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %s", cond)
+		},
+	})
+}
+
+// leave stops every engine that a script left and fails if one cannot be stopped.
+func leave(t *testing.T, dir string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for _, name := range homes {
+		cmd := exec.CommandContext(ctx, filepath.Join(bin, "ggen"), "marketplace", "p2p", "stop")
+		cmd.Env = append(os.Environ(), "GGEN_HOME="+filepath.Join(dir, name))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("stop the engine of %s: %v\n%s", name, err, out)
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Error(err)
+	}
+}
+
+// as runs `ggen marketplace` as a peer: as PEER CODE ARGS... expects that exit code.
+func as(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: as PEER CODE ARGS...")
+	}
+	if code := run(ts, args[0], args[2:]); fmt.Sprint(code) != args[1] {
+		ts.Fatalf("exit code %d, want %s", code, args[1])
+	}
+}
+
+func run(ts *testscript.TestScript, peer string, args []string) int {
+	ts.Setenv("GGEN_HOME", ts.Getenv(peer))
+	err := ts.Exec("ggen", append([]string{"marketplace"}, args...)...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	ts.Check(err)
+	return 0
+}
+
+// until repeats a command that has to succeed sooner or later and to print
+// something: until PEER TEXT ARGS...
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: until PEER TEXT ARGS...")
+	}
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if run(ts, args[0], args[2:]) == 0 && strings.Contains(ts.ReadFile("stdout"), args[1]) {
+			return
+		}
+		select {
+		case <-deadline.C:
+			ts.Fatalf("waited in vain for %q", args[1])
+		case <-tick.C:
+		}
+	}
+}
+
+type status struct {
+	ListenAddresses []string `json:"listen_addresses"`
+	EnginePID       int      `json:"engine_pid"`
+}
+
+func statusOf(ts *testscript.TestScript, peer string) status {
+	if code := run(ts, peer, []string{"p2p", "status", "--json"}); code != 0 {
+		ts.Fatalf("status of %s: exit code %d", peer, code)
+	}
+	var st status
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &st))
+	return st
+}
+
+// address puts a peer's first address into a variable: address PEER VARIABLE.
+func address(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[1], statusOf(ts, args[0]).ListenAddresses[0])
+}
+
+// killEngine kills a peer's engine without warning: killengine PEER.
+func killEngine(ts *testscript.TestScript, _ bool, args []string) {
+	process, err := os.FindProcess(statusOf(ts, args[0]).EnginePID)
+	ts.Check(err)
+	ts.Check(process.Kill())
+}

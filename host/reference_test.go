@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+
+	"ggen.dev/marketplace/host/project"
+	"ggen.dev/marketplace/shared"
+)
+
+//go:generate go test -run ^TestReference$ . -args -update
+
+// TestReference keeps docs/CLI.md in step with the commands: `go generate ./host`
+// writes it.
+func TestReference(t *testing.T) {
+	file := filepath.Join("..", "docs", "CLI.md")
+	want := reference(t, testProgram().app())
+	if *update {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Fatalf("%s is stale: run `go generate ./host`", file)
+	}
+}
+
+func reference(t *testing.T, app *cli.App) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	b.WriteString("<!-- Generated from the commands by `go generate ./host`. -->\n# The command line\n\n")
+	b.WriteString("Results go to standard output: text for a person or, with `--json`, exactly one line with one JSON document.\n")
+	b.WriteString("Progress, remarks and errors go to standard error. Flags may stand anywhere behind their command; `--` ends them.\n")
+	b.WriteString("A failure with `--json` is a document too: `{\"error\":{\"reason\",\"message\",\"hint\",\"retryable\",\"metadata\"}}`\n")
+	b.WriteString("(where a command has findings to show, such as `verify`, its own document is the one).\n")
+	b.WriteString("\n## Flags of every command\n\n")
+	_, global := flagRows(nil)
+	writeMarkdown(&b, []string{"flag", "meaning"}, global)
+	b.WriteString("\n## Environment and settings\n\nA flag goes before the environment, that before `[marketplace]` in the project's `ggen.toml`, and that before the\nsame table in `$GGEN_HOME/config.toml`. `p2p start --config FILE` reads FILE instead of the two.\n\n")
+	writeMarkdown(&b, []string{"variable", "key in `[marketplace]`", "meaning"}, [][3]string{
+		{project.EnvHome, "", "where keys, catalogue and content are kept; default `~/.ggen`"},
+		{project.EnvListen, "listen = [\"…\"]", "addresses to listen on; in the variable separated by commas"},
+		{project.EnvBootstrap, "bootstrap = [\"…\"]", "addresses of peers to start from; in the variable separated by commas"},
+		{project.EnvDHTServer, "dht_server = true", "answer DHT queries even if not known to be reachable"},
+		{"", "idle_stop = \"10m\"", "how long an engine that is not used stays"},
+		{"NO_COLOR", "", "no colours, whatever its value"},
+	})
+	b.WriteString("\n## Exit codes\n\n")
+	var rows [][3]string
+	for _, e := range exitMeanings {
+		var reasons []string
+		for _, reason := range shared.Reasons() {
+			if codeOf(reason) == e.code {
+				reasons = append(reasons, string(reason))
+			}
+		}
+		rows = append(rows, [3]string{fmt.Sprint(e.code), e.meaning, strings.Join(reasons, ", ")})
+	}
+	writeMarkdown(&b, []string{"code", "meaning", "reasons"}, rows)
+	writeCommands(t, &b, app, nil, app.Commands)
+	return b.Bytes()
+}
+
+func writeCommands(t *testing.T, b *bytes.Buffer, app *cli.App, path, commands []*cli.Command) {
+	t.Helper()
+	for _, command := range commands {
+		here := append(append([]*cli.Command{}, path...), command)
+		fmt.Fprintf(b, "\n## %s\n\n%s.\n\n```\n%s\n```\n", commandName(app, here), capital(command.Usage), synopsis(app, here))
+		if command.Description != "" {
+			fmt.Fprintf(b, "\n%s\n", command.Description)
+		}
+		if own, _ := flagRows(here); len(own) > 0 {
+			b.WriteString("\n")
+			writeMarkdown(b, []string{"flag", "meaning"}, own)
+		}
+		if command.UsageText != "" {
+			fmt.Fprintf(b, "\n```sh\n%s\n```\n", command.UsageText)
+		}
+		writeCommands(t, b, app, here, command.Subcommands)
+	}
+}
+
+// writeMarkdown writes a table; all columns but "meaning" are code.
+func writeMarkdown[R [2]string | [3]string](b *bytes.Buffer, header []string, rows []R) {
+	fmt.Fprintf(b, "| %s |\n|%s\n", strings.Join(header, " | "), strings.Repeat("---|", len(header)))
+	for _, row := range rows {
+		b.WriteString("|")
+		for i, title := range header {
+			cell := strings.ReplaceAll(row[i], "|", `\|`)
+			if title != "meaning" && title != "reasons" && cell != "" {
+				cell = "`" + cell + "`"
+			}
+			b.WriteString(" " + cell + " |")
+		}
+		b.WriteString("\n")
+	}
+}
+
+func capital(text string) string { return strings.ToUpper(text[:1]) + text[1:] }
+
+// TestHelpIsComplete: every command says what it is for, and every flag as well.
+func TestHelpIsComplete(t *testing.T) {
+	app := testProgram().app()
+	var walk func(path, commands []*cli.Command)
+	walk = func(path, commands []*cli.Command) {
+		for _, command := range commands {
+			here := append(append([]*cli.Command{}, path...), command)
+			if command.Usage == "" {
+				t.Errorf("%s does not say what it is for", commandName(app, here))
+			}
+			own, global := flagRows(here)
+			for _, row := range append(own, global...) {
+				if row[1] == "" {
+					t.Errorf("%s: %s does not say what it is for", commandName(app, here), row[0])
+				}
+			}
+			var help bytes.Buffer
+			if err := printHelp(&help, app, here); err != nil || strings.Count(help.String(), "\n") > 60 {
+				t.Errorf("%s: the help has %d lines, %v", commandName(app, here), strings.Count(help.String(), "\n"), err)
+			}
+			walk(here, command.Subcommands)
+		}
+	}
+	walk(nil, app.Commands)
+}
