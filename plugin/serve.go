@@ -107,7 +107,7 @@ func warm(ctx context.Context, spec launch.Spec, log *slog.Logger, up func(launc
 		state.Network, state.Address = r.Addr.Network(), r.Addr.String()
 	case <-served:
 		return shared.NewError(shared.ReasonEngineFailed, "the engine cannot make its socket in %s", spec.Run).
-			WithHint("look at the permissions of the folder, and at the log above")
+			WithHint("look at the permissions of the folder, and at the log above").With(launch.NoSocket, spec.Run)
 	}
 	if err := launch.WriteState(spec.Run, &state); err != nil {
 		return shared.NewError(shared.ReasonStorage, "write the engine's state: %w", err)

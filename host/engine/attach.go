@@ -94,7 +94,7 @@ func dial(ctx context.Context, state launch.State) (*connection, error) {
 
 // startForOneCommand starts an engine as an ordinary go-plugin child that ends
 // with this command: where no engine can live in the background.
-func startForOneCommand(_ context.Context, cfg Config) (*connection, error) {
+func startForOneCommand(cfg Config) (*connection, error) {
 	if err := cfg.prepare(); err != nil {
 		return nil, err
 	}

@@ -57,6 +57,10 @@ const (
 	poll = 5 * time.Millisecond
 )
 
+// PerCommandVariable, when it is not empty, makes every command start an engine of
+// its own, as where none can run in the background.
+const PerCommandVariable = "GGEN_ENGINE_PER_COMMAND"
+
 // ErrNotRunning says that no engine runs for this home.
 var ErrNotRunning = errors.New("no engine is running")
 
@@ -185,11 +189,11 @@ func connect(ctx context.Context, cfg Config, start bool) (*Session, error) {
 
 // attachOrStart gives a connection to the one engine of this home.
 func attachOrStart(ctx context.Context, cfg Config, start bool) (c *connection, notices []shared.Diagnostic, err error) {
-	if !warmSupported {
+	if !warmSupported || os.Getenv(PerCommandVariable) != "" {
 		if !start {
 			return nil, nil, ErrNotRunning
 		}
-		c, err := startForOneCommand(ctx, cfg)
+		c, err := startForOneCommand(cfg)
 		return c, nil, err
 	}
 	if err := cfg.prepare(); err != nil {
@@ -222,6 +226,14 @@ func attachOrStart(ctx context.Context, cfg Config, start bool) (c *connection, 
 		notices = append(notices, more...)
 		return err
 	})
+	if err != nil && shared.AsError(err).Metadata[launch.NoSocket] != "" && ctx.Err() == nil {
+		notices = append(notices, shared.Diagnostic{
+			Severity: shared.SeverityWarning, Reason: shared.ReasonEngineFailed,
+			Message: "no engine can run in the background here (" + err.Error() + "), so this command starts one for itself",
+			Hint:    "put GGEN_HOME on a file system that can hold sockets",
+		})
+		c, err = startForOneCommand(cfg)
+	}
 	return c, notices, err
 }
 

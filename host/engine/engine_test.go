@@ -463,3 +463,21 @@ except (ConnectionResetError, BrokenPipeError):
 		t.Fatalf("another user was answered: %s, %v", out, err)
 	}
 }
+
+func TestAnEngineOfItsOwnForOneCommand(t *testing.T) {
+	t.Setenv(engine.PerCommandVariable, "1")
+	cfg := config(t)
+	s, a := connect(t, cfg)
+	if _, err := s.Search(t.Context(), shared.SearchQuery{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(a.PID, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Fatalf("the engine %d outlives its command: %v", a.PID, err)
+	}
+	if _, b := connect(t, cfg); a.InstanceID == b.InstanceID {
+		t.Fatal("two commands shared an engine")
+	}
+}

@@ -26,6 +26,10 @@ const DefaultIdleStop = 10 * time.Minute
 // engine that go-plugin starts for one command.
 const SpecVariable = "GGEN_ENGINE_SPEC"
 
+// NoSocket is the metadata key of a start error by which an engine says that it
+// works, except that it cannot make a socket where it was told to.
+const NoSocket = "no_socket"
+
 // Settings are what a user may choose about an engine.
 type Settings struct {
 	Listen    []string      `json:"listen,omitempty"`
