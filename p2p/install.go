@@ -164,16 +164,11 @@ func (e *Engine) verify(ctx context.Context, dir string, pkg shared.LockedPackag
 		result.Problem = fmt.Sprintf("%s is missing", dir)
 		return result, nil
 	}
-	found, err := archive.DigestDir(ctx, dir)
-	switch {
-	case ctx.Err() != nil:
-		return result, shared.AsError(ctx.Err())
-	case err != nil:
-		result.Problem = err.Error()
-	default:
-		result.Found = found
-		result.OK = found == pkg.Digest
+	result.Found, result.Problem = digestOf(ctx, dir)
+	if err := ctx.Err(); err != nil {
+		return result, shared.AsError(err)
 	}
+	result.OK = result.Found == pkg.Digest
 	if result.OK {
 		return result, nil
 	}
@@ -190,6 +185,15 @@ func (e *Engine) verify(ctx context.Context, dir string, pkg shared.LockedPackag
 	}
 	result.Modified, result.Missing, result.Extra = diff.Modified, diff.Missing, diff.Extra
 	return result, nil
+}
+
+// digestOf is the digest of a folder, or why it has none.
+func digestOf(ctx context.Context, dir string) (digest shared.Digest, problem string) {
+	digest, err := archive.DigestDir(ctx, dir)
+	if err != nil {
+		return "", err.Error()
+	}
+	return digest, ""
 }
 
 // heldIndex finds the index of a locked package in the store, or nil.

@@ -25,7 +25,7 @@ func TestScore(t *testing.T) {
 			t.Fatalf("good %v, bad %v, absent %v", good, bad, k.Score("absent"))
 		}
 		before := k.Score("bad")
-		time.Sleep(24 * time.Hour) // virtual
+		<-time.After(24 * time.Hour) // virtual
 		if after := k.Score("bad"); after <= before || after >= 0.5 {
 			t.Fatalf("a day later a failure counts %v, before %v", after, before)
 		}
@@ -50,7 +50,7 @@ func TestBan(t *testing.T) {
 		if err := again.Restore(kept); err != nil || !again.Banned("liar") {
 			t.Fatalf("a restart forgives: %v", err)
 		}
-		time.Sleep(reputation.BanWrongContent + time.Second) // virtual
+		<-time.After(reputation.BanWrongContent + time.Second) // virtual
 		if again.Banned("liar") {
 			t.Fatal("the ban does not end")
 		}
