@@ -148,7 +148,7 @@ func (s *story) search(p *peer, query, want string) error {
 		Packages []struct{ Name, Version, Description string }
 		Total    int
 	}
-	arrived := time.Now()
+	asked := time.Now()
 	err := s.until("the search finds "+want, func() (bool, error) {
 		took, err := p.json(&result, "search", query)
 		if err != nil || len(result.Packages) == 0 || result.Packages[0].Name != want {
@@ -160,7 +160,7 @@ func (s *story) search(p *peer, query, want string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("    %d found for %q, %s after the last publish; the best: %s %s\n", result.Total, query, time.Since(arrived).Round(time.Millisecond), want, result.Packages[0].Version)
+	fmt.Printf("    %d found for %q (first asked %s ago); the best: %s %s\n", result.Total, query, time.Since(asked).Round(time.Millisecond), want, result.Packages[0].Version)
 	return nil
 }
 

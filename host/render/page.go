@@ -66,13 +66,17 @@ func (p *Page) Table(header []string, rows [][]string) {
 // Fields writes names and values below each other and skips empty values.
 func (p *Page) Fields(pairs ...string) {
 	longest := 0
+	pairs = slices.Clone(pairs)
+	for i := range pairs {
+		pairs[i] = Clean(pairs[i]) // the keys of a foreign manifest are labels here
+	}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
 			longest = max(longest, len(pairs[i]))
 		}
 	}
 	for i := 0; i+1 < len(pairs); i += 2 {
-		if value := Clean(pairs[i+1]); value != "" {
+		if value := pairs[i+1]; value != "" {
 			label := fmt.Sprintf("%-*s", longest+2, pairs[i]+":")
 			p.b.WriteString(paint(p.Color, label, color.Faint) + " " + value + "\n")
 		}

@@ -1,7 +1,6 @@
 package publisher
 
 import (
-	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
 	"strconv"
@@ -128,4 +127,4 @@ type headSigner struct {
 }
 
 // Sign implements note.Signer.
-func (s headSigner) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(s.key.private, msg), nil }
+func (s headSigner) Sign(msg []byte) ([]byte, error) { return s.key.sign(msg), nil }

@@ -7,10 +7,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -18,26 +21,40 @@ import (
 // PublicKey verifies one signer.
 type PublicKey = ed25519.PublicKey
 
-// Key signs for a publisher. Its String never shows the secret.
-type Key struct{ private ed25519.PrivateKey }
+// Key signs for a publisher. It is immutable and safe for concurrent use, and no
+// way of printing or logging it shows the secret.
+type Key struct {
+	// private is a pointer, so that printing a struct that holds a Key in an
+	// unexported field, where package fmt calls no methods, shows an address.
+	private *ed25519.PrivateKey
+	path    string // empty unless it came from a file
+}
 
-// GenerateKey makes a new key.
+// GenerateKey makes a new key that is stored nowhere.
 func GenerateKey() (*Key, error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("generate publisher key: %w", err)
 	}
-	return &Key{private}, nil
+	return &Key{private: &private}, nil
 }
 
 // Public is the key that verifies.
-func (k *Key) Public() PublicKey {
+func (k Key) Public() PublicKey {
 	public, _ := k.private.Public().(ed25519.PublicKey)
 	return public
 }
 
 // String identifies the key by its public half.
-func (k *Key) String() string { return base64.StdEncoding.EncodeToString(k.Public()) }
+func (k Key) String() string { return base64.StdEncoding.EncodeToString(k.Public()) }
+
+// Format prints [Key.String], whatever the verb: %#v and %d would show the fields.
+func (k Key) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, k.String()) }
+
+// LogValue is what package slog prints.
+func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+func (k Key) sign(message []byte) []byte { return ed25519.Sign(*k.private, message) }
 
 const keyBlock = "GGEN PUBLISHER KEY"
 
@@ -49,7 +66,7 @@ func LoadOrCreateKey(path string) (*Key, error) {
 	key, err := loadKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := createKey(path); err != nil {
-			return nil, shared.NewError(shared.ReasonStorage, "create publisher key %s: %w", path, err)
+			return nil, fileError(err, "create publisher key %s", path)
 		}
 		key, err = loadKey(path)
 	}
@@ -76,7 +93,8 @@ func loadKey(path string) (*Key, error) {
 	if block == nil || block.Type != keyBlock || len(block.Bytes) != ed25519.SeedSize {
 		return nil, damagedKey(path)
 	}
-	return &Key{ed25519.NewKeyFromSeed(block.Bytes)}, nil
+	private := ed25519.NewKeyFromSeed(block.Bytes)
+	return &Key{private: &private, path: path}, nil
 }
 
 func damagedKey(path string) error {
@@ -86,29 +104,55 @@ func damagedKey(path string) error {
 
 // createKey puts a new key at path unless somebody was faster: a link, unlike a
 // rename, fails when the name is taken, and nobody ever sees half a key.
-func createKey(path string) (err error) {
+func createKey(path string) error {
 	key, err := GenerateKey()
 	if err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".key*") // mode 0600
+	data := pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: key.private.Seed()})
+	return writeFile(path, data, func(temporary string) error {
+		if err := os.Link(temporary, path); !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return nil
+	})
+}
+
+// writeFile writes a synced temporary file of mode 0600 beside path, lets place
+// put it there, and syncs the folder.
+func writeFile(path string, data []byte, place func(temporary string) error) (err error) {
+	folder := filepath.Dir(path)
+	file, err := os.CreateTemp(folder, "."+filepath.Base(path)+".*") // mode 0600
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(file.Name())) }()
-	err = pem.Encode(file, &pem.Block{Type: keyBlock, Bytes: key.private.Seed()})
+	defer func() {
+		if removeErr := os.Remove(file.Name()); removeErr != nil && !errors.Is(removeErr, fs.ErrNotExist) {
+			err = errors.Join(err, removeErr)
+		}
+	}()
+	_, err = file.Write(data)
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}
-	if err := os.Link(file.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := place(file.Name()); err != nil {
 		return err
 	}
 	if runtime.GOOS == "windows" {
 		return nil // folders cannot be synced there
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	dir, err := os.Open(folder)
 	if err != nil {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// fileError tells a full disk from other failures.
+func fileError(err error, format string, args ...any) error {
+	what := fmt.Sprintf(format, args...)
+	if errors.Is(err, syscall.ENOSPC) {
+		return shared.NewError(shared.ReasonStorageFull, "%s: %w", what, err).WithHint("free some space and try again")
+	}
+	return shared.NewError(shared.ReasonStorage, "%s: %w", what, err)
 }

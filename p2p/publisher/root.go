@@ -45,7 +45,7 @@ func NewRoot(key *Key) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(signedRoot{Root: body, Signatures: [][]byte{append(bytes.Clone(key.Public()), ed25519.Sign(key.private, append([]byte(rootContext), body...))...)}})
+	return json.Marshal(signedRoot{Root: body, Signatures: [][]byte{append(bytes.Clone(key.Public()), key.sign(append([]byte(rootContext), body...))...)}})
 }
 
 // Chain is a verified chain of root documents.

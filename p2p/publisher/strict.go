@@ -1,0 +1,85 @@
+package publisher
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+)
+
+// maxDepth bounds how deep signed JSON is nested; a release has 4 levels.
+const maxDepth = 8
+
+// checkJSON refuses JSON objects that two readers could understand differently:
+// invalid UTF-8, and keys that occur twice or are not plain lower-case words
+// (encoding/json takes "Name" for "name", and the last of two; others do not).
+// If deep is false, only the outermost keys are checked.
+func checkJSON(data []byte, deep bool) error {
+	if !utf8.Valid(data) {
+		return errors.New("not valid UTF-8")
+	}
+	if len(data) == 0 || data[0] != '{' || !json.Valid(data) {
+		return errors.New("not a JSON object")
+	}
+	var levels []level
+	for i := 0; i < len(data); i++ {
+		switch data[i] {
+		case '{', '[':
+			if len(levels) == maxDepth && deep {
+				return fmt.Errorf("nested deeper than %d", maxDepth)
+			}
+			object := data[i] == '{'
+			levels = append(levels, level{object: object, atKey: object})
+		case '}', ']':
+			levels = levels[:len(levels)-1]
+		case ',':
+			top := &levels[len(levels)-1]
+			top.atKey = top.object
+		case '"':
+			end := endOfString(data, i)
+			if top := &levels[len(levels)-1]; top.atKey && (deep || len(levels) == 1) {
+				if err := top.take(data[i+1 : end]); err != nil {
+					return err
+				}
+			}
+			levels[len(levels)-1].atKey = false
+			i = end
+		}
+	}
+	return nil
+}
+
+// level is one object or array that the scan is inside of.
+type level struct {
+	object bool
+	atKey  bool // the next string is a key
+	keys   [][]byte
+}
+
+// endOfString is the index of the quote that closes the one at start.
+func endOfString(data []byte, start int) int {
+	for i := start + 1; i < len(data); i++ {
+		switch data[i] {
+		case '\\':
+			i++
+		case '"':
+			return i
+		}
+	}
+	return len(data) - 1 // not in valid JSON
+}
+
+func (l *level) take(key []byte) error {
+	for _, c := range key {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return fmt.Errorf("the key %.40q is not a plain one", key)
+		}
+	}
+	for _, other := range l.keys {
+		if string(other) == string(key) {
+			return fmt.Errorf("the key %.40q occurs twice", key)
+		}
+	}
+	l.keys = append(l.keys, key)
+	return nil
+}
