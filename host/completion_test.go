@@ -46,6 +46,7 @@ func TestBashCompletion(t *testing.T) {
 		{"shells", []string{"ggen", "marketplace", "completion", ""}, "bash zsh fish"},
 		{"files stand for arguments", []string{"ggen", "marketplace", "publish", ""}, ""},
 		{"files stand for values", []string{"ggen", "marketplace", "publish", "--home", "--"}, ""},
+		{"a pattern is no pattern", []string{"ggen", "marketplace", "*"}, ""},
 		{"nothing that fits", []string{"ggen", "marketplace", "zzz"}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

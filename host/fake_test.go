@@ -26,7 +26,7 @@ import (
 // folderEngines is a small engine whose network is a folder: what one home
 // publishes, every other home with that folder can install. It lets the scripts
 // test the commands without processes or sockets; that the commands and the real
-// engine fit is tested by the scripts in testdata/engine.
+// engine fit is what package e2e tests.
 type folderEngines struct{ env func(string) string }
 
 // fakeRelease is a release in the network folder.

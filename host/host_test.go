@@ -36,6 +36,8 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script", UpdateScripts: *update, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TEST_NETWORK", filepath.Join(env.WorkDir, "network"))
+			// The race detector lets every process sleep for a second when it ends.
+			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			return setHome(env)
 		},
 		Cmds: scriptCommands,

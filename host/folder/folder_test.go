@@ -105,6 +105,29 @@ func TestTar(t *testing.T) {
 	}
 }
 
+// TestTarForgetsAnEarlierPass: what went wrong before Seek says nothing about the
+// pass that followed.
+func TestTarForgetsAnEarlierPass(t *testing.T) {
+	dir := t.TempDir()
+	socket, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Skip(err)
+	}
+	s := open(t, dir).Tar(t.Context())
+	if _, err := io.Copy(io.Discard, s); !errors.Is(err, shared.ReasonInvalidPackage) || !errors.Is(s.Close(), shared.ReasonInvalidPackage) {
+		t.Fatalf("err = %v", err)
+	}
+	if err := socket.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, s); err != nil || s.Close() != nil {
+		t.Fatalf("err = %v, then %v", err, s.Close())
+	}
+}
+
 func TestTarEndsEarly(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	t.Run("when nobody reads on", func(t *testing.T) {
