@@ -3,7 +3,6 @@ package p2p
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -160,23 +159,17 @@ func (e *Engine) Verify(ctx context.Context, req shared.VerifyRequest) (shared.V
 
 func (e *Engine) verify(ctx context.Context, dir string, pkg shared.LockedPackage) (shared.VerifyResult, error) {
 	result := shared.VerifyResult{Name: pkg.Name, Version: pkg.Version, Expected: pkg.Digest}
-	if _, err := os.Stat(dir); err != nil {
-		result.Problem = fmt.Sprintf("%s is missing", dir)
-		return result, nil
-	}
 	result.Found, result.Problem = digestOf(ctx, dir)
 	if err := ctx.Err(); err != nil {
 		return result, shared.AsError(err)
 	}
 	result.OK = result.Found == pkg.Digest
-	if result.OK {
+	if result.OK || result.Found == "" {
 		return result, nil
 	}
 	index := e.heldIndex(pkg)
 	if index == nil {
-		if result.Problem == "" {
-			result.Problem = "the list of its files is not here any more, so the differences cannot be named"
-		}
+		result.Problem = "the list of its files is not here any more, so the differences cannot be named"
 		return result, nil
 	}
 	diff, err := archive.Compare(ctx, dir, index)
@@ -189,6 +182,9 @@ func (e *Engine) verify(ctx context.Context, dir string, pkg shared.LockedPackag
 
 // digestOf is the digest of a folder, or why it has none.
 func digestOf(ctx context.Context, dir string) (digest shared.Digest, problem string) {
+	if _, err := os.Stat(dir); err != nil {
+		return "", dir + " is missing"
+	}
 	digest, err := archive.DigestDir(ctx, dir)
 	if err != nil {
 		return "", err.Error()

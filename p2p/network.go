@@ -43,8 +43,8 @@ func (e *Engine) judge(_ context.Context, _ peer.ID, data []byte) gossip.Verdict
 	if err != nil {
 		return gossip.Reject
 	}
-	if e.catalog.Held(v.Chain.ID) >= v.Head.Size {
-		return gossip.Ignore // known: whoever lacks it hears it from others
+	if _, out := e.catalog.Quarantined(v.Chain.ID); out || e.catalog.Held(v.Chain.ID) > v.Head.Size {
+		return gossip.Ignore // of no use, and no fault of whoever passed it on
 	}
 	return gossip.Accept
 }
@@ -257,7 +257,10 @@ func (r replicated) Heads() iter.Seq[replicate.Head] {
 func (r replicated) Wants(head replicate.Head) (from int64, wanted bool) {
 	_, known, ok := r.e.catalog.Head(head.Publisher)
 	held := r.e.catalog.Held(head.Publisher)
+	_, out := r.e.catalog.Quarantined(head.Publisher)
 	switch {
+	case out:
+		return 0, false // nothing more is accepted, and asking would only look like a lie
 	case !ok:
 		return 0, head.Size > 0
 	case head.Size > held:

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -76,7 +77,9 @@ func warm(ctx context.Context, spec launch.Spec, log *slog.Logger, up func(launc
 		return shared.NewError(shared.ReasonEngineFailed, "another engine holds %s", launch.LockFile(spec.Run)).
 			WithHint("stop it: `ggen marketplace p2p stop`")
 	}
-	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	// The lock is held until the process has ended, not only until this returns:
+	// whoever sees it free may remove the home, or start another engine.
+	defer runtime.KeepAlive(lock)
 
 	engine, err := p2p.Open(ctx, p2p.Config{
 		Home: spec.Home, Listen: spec.Settings.Listen, Bootstrap: spec.Settings.Bootstrap,

@@ -57,8 +57,8 @@ const (
 	poll = 5 * time.Millisecond
 )
 
-// PerCommandVariable, when it is not empty, makes every command start an engine of
-// its own, as where none can run in the background.
+// PerCommandVariable is the environment variable that, when it is not empty, makes
+// every command start an engine of its own, as where none can run in the background.
 const PerCommandVariable = "GGEN_ENGINE_PER_COMMAND"
 
 // ErrNotRunning says that no engine runs for this home.

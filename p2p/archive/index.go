@@ -1,7 +1,9 @@
 package archive
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,24 +52,68 @@ func (ix *Index) File(name string) (File, bool) {
 // Marshal gives the bytes that are addressed; equal indexes give equal bytes.
 func (ix *Index) Marshal() ([]byte, error) { return json.Marshal(ix) }
 
-// ParseIndex reads and validates an index. Errors: INTEGRITY, since an index
-// that passed its digest and is still wrong was made wrong.
+// ParseIndex reads and validates an index: afterwards its paths can stand side
+// by side on every system, and its sizes and offsets are those of the canonical
+// archive of its files. Its digests are well formed; whether they are true, those
+// who hold content find out. Errors: INTEGRITY, since an index that passed its
+// digest and is still wrong was made wrong.
 func ParseIndex(data []byte, limits Limits) (*Index, error) {
 	limits = limits.orDefault()
 	if len(data) > MaxIndexSize {
 		return nil, badIndex("it has %d bytes; %d are allowed", len(data), MaxIndexSize)
 	}
-	var ix Index
-	if err := json.Unmarshal(data, &ix); err != nil {
+	var raw struct {
+		Format    int             `json:"v"`
+		Digest    shared.Digest   `json:"digest"`
+		Size      int64           `json:"size"`
+		ChunkSize int64           `json:"chunk_size"`
+		Chunks    json.RawMessage `json:"chunks"`
+		Files     json.RawMessage `json:"files"`
+	}
+	if err := json.Unmarshal(data, &raw); err != nil {
 		return nil, badIndex("%v", err)
+	}
+	ix := &Index{Format: raw.Format, Digest: raw.Digest, Size: raw.Size, ChunkSize: raw.ChunkSize}
+	if err := ix.checkTotals(limits); err != nil {
+		return nil, err
+	}
+	var err error
+	if ix.Chunks, err = list[shared.Digest](raw.Chunks, ix.chunkCount()); err != nil {
+		return nil, badIndex("chunks: %v", err)
+	}
+	if ix.Files, err = list[File](raw.Files, limits.Files); err != nil {
+		return nil, badIndex("files: %v", err)
 	}
 	if err := ix.check(limits); err != nil {
 		return nil, err
 	}
-	return &ix, nil
+	return ix, nil
 }
 
-func (ix *Index) check(limits Limits) error {
+// list decodes a JSON array of at most so many elements. It stops before it
+// decodes more: eight megabytes of empty elements would become a gigabyte.
+func list[T any](data json.RawMessage, most int) ([]T, error) {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	if begin, err := decoder.Token(); err != nil || begin != json.Delim('[') {
+		return nil, errors.New("there is no list")
+	}
+	var all []T
+	for decoder.More() {
+		if len(all) == most {
+			return nil, fmt.Errorf("there are more than %d", most)
+		}
+		var one T
+		if err := decoder.Decode(&one); err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+func (ix *Index) chunkCount() int { return int((ix.Size + ChunkSize - 1) / ChunkSize) }
+
+func (ix *Index) checkTotals(limits Limits) error {
 	switch {
 	case ix.Format != 1:
 		return badIndex("format %d is not known", ix.Format)
@@ -75,48 +121,83 @@ func (ix *Index) check(limits Limits) error {
 		return badIndex("chunks of %d bytes", ix.ChunkSize)
 	case ix.Size <= 0 || ix.Size > limits.Bytes:
 		return badIndex("the archive has %d bytes; %d are allowed", ix.Size, limits.Bytes)
-	case int64(len(ix.Chunks)) != (ix.Size+ChunkSize-1)/ChunkSize:
+	}
+	return nil
+}
+
+func (ix *Index) check(limits Limits) error {
+	if err := ix.checkTotals(limits); err != nil {
+		return err
+	}
+	if len(ix.Chunks) != ix.chunkCount() {
 		return badIndex("%d chunks for %d bytes", len(ix.Chunks), ix.Size)
-	case len(ix.Files) == 0 || len(ix.Files) > limits.Files:
-		return badIndex("%d files; 1 to %d are allowed", len(ix.Files), limits.Files)
 	}
 	for _, digest := range append([]shared.Digest{ix.Digest}, ix.Chunks...) {
 		if _, err := shared.ParseDigest(string(digest)); err != nil {
 			return badIndex("%v", err)
 		}
 	}
-	return ix.checkFiles()
+	if err := ix.checkPaths(limits); err != nil {
+		return err
+	}
+	return ix.checkLayout()
 }
 
-func (ix *Index) checkFiles() error {
-	folded := map[string]bool{}
-	var end int64
+// checkPaths holds the paths to the rules by which Pack takes them.
+func (ix *Index) checkPaths(limits Limits) error {
+	if len(ix.Files) == 0 {
+		return badIndex("there are no files")
+	}
+	t := newTree(limits)
 	for i, f := range ix.Files {
-		if err := CheckPath(f.Path); err != nil {
-			return badIndex("%v", err)
-		}
 		if i > 0 && ix.Files[i-1].Path >= f.Path {
 			return badIndex("%q is out of order", f.Path)
 		}
-		if folded[foldPath(f.Path)] {
-			return badIndex("%q differs from another only in case", f.Path)
+		if folder := excluded(f.Path); folder != "" {
+			return badIndex("%q does not belong to a package", folder)
 		}
-		folded[foldPath(f.Path)] = true
-		if f.Size < 0 || f.Offset < end || f.Offset > ix.Size || f.Size > ix.Size-f.Offset {
-			return badIndex("%q lies outside of the archive", f.Path)
-		}
-		end = f.Offset + f.Size
-		if f.Dir {
-			if f.Size != 0 || f.Executable || f.Digest != "" {
-				return badIndex("the folder %q has content", f.Path)
-			}
-			continue
-		}
-		if _, err := shared.ParseDigest(string(f.Digest)); err != nil {
-			return badIndex("%q: %v", f.Path, err)
+		if err := t.place(f.node()); err != nil {
+			return badIndex("%v", err)
 		}
 	}
+	if len(t.sorted()) != len(ix.Files) {
+		return badIndex("a folder is listed that is not empty")
+	}
 	return nil
+}
+
+// checkLayout holds sizes and offsets to the canonical form.
+func (ix *Index) checkLayout() error {
+	var h headers
+	var end int64
+	for _, f := range ix.Files {
+		if f.Dir && (f.Size != 0 || f.Executable || f.Digest != "") {
+			return badIndex("the folder %q has content", f.Path)
+		}
+		if f.Size < 0 || f.Size > ix.Size-end {
+			return badIndex("%q has %d bytes in an archive of %d", f.Path, f.Size, ix.Size)
+		}
+		if _, err := shared.ParseDigest(string(f.Digest)); err != nil && !f.Dir {
+			return badIndex("%q: %v", f.Path, err)
+		}
+		header, err := h.of(f.node())
+		if err != nil {
+			return badIndex("%v", err)
+		}
+		begin := end + int64(len(header))
+		if f.Offset != begin {
+			return badIndex("%q begins at %d, not at %d", f.Path, begin, f.Offset)
+		}
+		end = begin + f.Size + padding(f.Size)
+	}
+	if end+endSize != ix.Size {
+		return badIndex("its files make an archive of %d bytes, not of %d", end+endSize, ix.Size)
+	}
+	return nil
+}
+
+func (f File) node() *node {
+	return &node{path: f.Path, dir: f.Dir, executable: f.Executable, size: f.Size}
 }
 
 func badIndex(format string, args ...any) error {

@@ -21,6 +21,7 @@ const MaxPath = 240
 // reserved are device names of Windows, with any extension.
 var reserved = []string{
 	"con", "prn", "aux", "nul",
+	"conin$", "conout$",
 	"com1", "com2", "com3", "com4", "com5", "com6", "com7", "com8", "com9",
 	"lpt1", "lpt2", "lpt3", "lpt4", "lpt5", "lpt6", "lpt7", "lpt8", "lpt9",
 }
@@ -52,28 +53,66 @@ func checkPart(part string) string {
 		return fmt.Sprintf("%q ends in a dot or space, which Windows drops", part)
 	}
 	if i := strings.IndexFunc(part, func(r rune) bool {
-		return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || strings.ContainsRune(`\<>:"|?*`, r)
+		return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) || strings.ContainsRune(`\<>:"|?*`, r)
 	}); i >= 0 {
 		r, _ := utf8.DecodeRuneInString(part[i:])
 		return fmt.Sprintf("its name holds the character %q, which not every system can hold", r)
 	}
-	stem, _, _ := strings.Cut(strings.ToLower(part), ".")
-	if slices.Contains(reserved, strings.TrimRight(stem, " ")) {
+	folded := foldPath(part) // Windows takes the digits of COM¹ for plain ones
+	stem, _, _ := strings.Cut(folded, ".")
+	switch {
+	case slices.Contains(reserved, strings.TrimRight(stem, " ")):
 		return fmt.Sprintf("%q is a device on Windows", part)
+	case isGit(folded):
+		return fmt.Sprintf("%q is a folder whose settings git executes", part)
+	}
+	return ""
+}
+
+// isGit tells whether git may take a part of a folded path for its own folder.
+// Entering such a folder and asking for the status runs what its settings name,
+// and installing a package must never lead to running its code. NTFS knows the
+// folder by a short name too.
+func isGit(folded string) bool { return folded == ".git" || folded == "git~1" }
+
+// excluded returns the folder because of which name is left out of a package
+// without a word to its author but a note: version control at any depth, and
+// ggen's own state at the top. It is empty for all other names.
+func excluded(name string) string {
+	end := 0
+	for part := range strings.SplitSeq(name, "/") {
+		end += len(part)
+		if folded := foldPath(part); folded == ".git" || end == len(part) && folded == ".ggen" {
+			return name[:end]
+		}
+		end++
 	}
 	return ""
 }
 
 // foldPath maps names that some file system takes for one to one string.
 func foldPath(name string) string {
+	if isASCII(name) {
+		return strings.ToLower(name)
+	}
 	return cases.Fold().String(norm.NFKC.String(name))
 }
 
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
 func refuse(name, format string, args ...any) *shared.Error {
-	shown := strings.ToValidUTF8(name, "\uFFFD")
+	shown := name
 	if len(shown) > MaxPath {
 		shown = shown[:MaxPath] + "…"
 	}
+	shown = strings.ToValidUTF8(shown, "\uFFFD") // last: the cut may split a letter
 	return shared.NewError(shared.ReasonInvalidPackage, "%q cannot be part of a package: %s", shown, fmt.Sprintf(format, args...)).
 		WithHint("rename or remove it").With("path", shown)
 }

@@ -113,7 +113,8 @@ type Change struct {
 
 // Apply verifies an update and stores what it adds. Errors: publisher.ErrInvalid,
 // ErrStale, ErrGap, a *publisher.EquivocationError (the publisher is then
-// quarantined: what was verified stays, nothing more is accepted), or STORAGE.
+// quarantined: what was verified stays, everything more is ErrStale),
+// LIMIT_EXCEEDED, STORAGE, or STORAGE_FULL. Only ErrInvalid is the sender's fault.
 func (c *Catalog) Apply(u publisher.Update) (Change, error) {
 	chain, err := publisher.ParseChain(u.Roots)
 	if err != nil {
@@ -123,7 +124,7 @@ func (c *Catalog) Apply(u publisher.Update) (Change, error) {
 	defer c.writing.Unlock()
 	old, why, count := c.log(chain.ID)
 	if why != "" {
-		return Change{}, fmt.Errorf("%w: publisher %s is quarantined: %s", publisher.ErrInvalid, chain.ID.Short(), why)
+		return Change{}, fmt.Errorf("%w: publisher %s is quarantined: %s", publisher.ErrStale, chain.ID.Short(), why)
 	}
 	if old.Chain.ID == "" && count >= MaxPublishers {
 		return Change{}, shared.NewError(shared.ReasonLimitExceeded, "%d publishers are known; that is the limit", MaxPublishers)
@@ -131,6 +132,9 @@ func (c *Catalog) Apply(u publisher.Update) (Change, error) {
 	ext, err := publisher.Extend(old, u, c.clock())
 	var forked *publisher.EquivocationError
 	if errors.As(err, &forked) {
+		if len(old.Chain.Roots) > len(chain.Roots) {
+			chain = old.Chain // the sender had not heard of newer keys
+		}
 		return Change{}, errors.Join(err, c.quarantine(chain, forked))
 	}
 	if err != nil {
@@ -141,45 +145,6 @@ func (c *Catalog) Apply(u publisher.Update) (Change, error) {
 		return Change{}, err
 	}
 	return Change{Publisher: chain.ID, Releases: added, Complete: ext.Log.Complete()}, nil
-}
-
-// Publish appends a release to the log of the publisher that key speaks for.
-// Publishing the same content again returns the release that is there and no
-// update. Errors: VERSION_EXISTS, STORAGE, STORAGE_FULL.
-func (c *Catalog) Publish(key *publisher.Key, body publisher.Release) (rel *Release, u *publisher.Update, err error) {
-	id, err := publisher.IDOf(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	if existing := c.Release(body.Name, id, body.Version); existing != nil {
-		if existing.Archive.Digest == body.Archive.Digest {
-			return existing, nil, nil
-		}
-		return nil, nil, shared.NewError(shared.ReasonVersionExists, "%s %s was published before with other content", body.Name, body.Version).
-			WithHint("a release never changes: raise the version in the manifest").
-			With("published", string(existing.Archive.Digest)).With("offered", string(body.Archive.Digest))
-	}
-	old, why, _ := c.log(id)
-	if why != "" {
-		return nil, nil, shared.NewError(shared.ReasonUntrusted, "this publisher's log has forked (%s): nobody accepts more from it", why).
-			WithHint("the key was used from two copies of one home; make a new publisher key")
-	}
-	now := c.clock()
-	entry, err := publisher.Entry{Kind: publisher.KindRelease, Publisher: id, Time: now.Unix(), Release: &body}.Encode()
-	if err != nil {
-		return nil, nil, shared.NewError(shared.ReasonInvalidManifest, "%s %s cannot be stated: %w", body.Name, body.Version, err)
-	}
-	ext, update, err := publisher.Append(key, old, [][]byte{entry}, now)
-	if err != nil {
-		return nil, nil, err
-	}
-	added, err := c.store(old, ext)
-	if err != nil {
-		return nil, nil, err
-	}
-	return added[0], &update, nil
 }
 
 func (c *Catalog) log(id shared.PublisherID) (l publisher.Log, quarantined string, count int) {
@@ -204,16 +169,29 @@ func (c *Catalog) Lookup(name string) []Package {
 	return found
 }
 
-// Release finds one exact release, or nil.
+// Release finds one release, or nil. Versions that differ in build metadata alone
+// are one release: the one that was stated first.
 func (c *Catalog) Release(name string, id shared.PublisherID, version string) *Release {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	for _, r := range c.packages[name][id] {
-		if r.Version == version {
-			return r
-		}
+	releases := c.packages[name][id]
+	if i := position(releases, version); i >= 0 {
+		return releases[i]
 	}
 	return nil
+}
+
+// position finds a version among releases that are sorted, newest first.
+func position(releases []*Release, version string) int {
+	wanted, err := semver.StrictNewVersion(version)
+	if err != nil {
+		return -1
+	}
+	i, found := slices.BinarySearchFunc(releases, wanted, func(r *Release, v *semver.Version) int { return v.Compare(r.version) })
+	if !found {
+		return -1
+	}
+	return i
 }
 
 // All visits every package, in no order. visit must not call the catalogue.
@@ -262,62 +240,4 @@ func (c *Catalog) Held(id shared.PublisherID) int64 {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.logs[id].Size
-}
-
-// remember makes stored entries visible to readers. It returns the releases.
-func (c *Catalog) remember(l publisher.Log, first int64, entries []publisher.Entry, seen []time.Time) []*Release {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.logs[l.Chain.ID] = l
-	var added []*Release
-	for i, e := range entries {
-		switch e.Kind {
-		case publisher.KindRelease:
-			if r := c.addRelease(e, first+int64(i), seen[i]); r != nil {
-				added = append(added, r)
-			}
-		case publisher.KindYank, publisher.KindUnyank:
-			c.setYanked(e)
-		}
-	}
-	return added
-}
-
-// addRelease files a release. A second one of the same version has no effect: a
-// release is immutable, whatever its publisher says later.
-func (c *Catalog) addRelease(e publisher.Entry, at int64, seen time.Time) *Release {
-	version, err := semver.StrictNewVersion(e.Release.Version)
-	if err != nil {
-		return nil // checked when the entry was parsed
-	}
-	r := &Release{Release: *e.Release, Publisher: e.Publisher, Entry: at, PublishedAt: time.Unix(e.Time, 0), FirstSeen: seen, version: version}
-	publishers := c.packages[r.Name]
-	if publishers == nil {
-		publishers = map[shared.PublisherID][]*Release{}
-		c.packages[r.Name] = publishers
-	}
-	releases := publishers[e.Publisher]
-	i, found := slices.BinarySearchFunc(releases, r, func(a, b *Release) int {
-		return cmp.Or(b.version.Compare(a.version), cmp.Compare(a.Version, b.Version))
-	})
-	if found {
-		return nil
-	}
-	// Readers may hold the old slice: insert into a copy.
-	publishers[e.Publisher] = slices.Insert(slices.Clone(releases), i, r)
-	c.releases++
-	return r
-}
-
-func (c *Catalog) setYanked(e publisher.Entry) {
-	releases := slices.Clone(c.packages[e.Yank.Name][e.Publisher])
-	for i, r := range releases {
-		if r.Version == e.Yank.Version {
-			changed := *r
-			changed.Yanked = e.Kind == publisher.KindYank
-			releases[i] = &changed
-			c.packages[e.Yank.Name][e.Publisher] = releases
-			return
-		}
-	}
 }

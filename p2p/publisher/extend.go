@@ -1,7 +1,6 @@
 package publisher
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -29,60 +28,81 @@ type Extension struct {
 	Hashes []tlog.Hash // stored hashes to append, see tlog.StoredHashes
 }
 
-// EquivocationError says that a publisher signed two different logs of one size.
-// First and Second are the proof: anybody who has the chain can verify it.
-type EquivocationError struct{ First, Second Head }
-
-// Error implements error.
-func (e *EquivocationError) Error() string {
-	return fmt.Sprintf("publisher %s signed two different logs of %d entries", e.First.Publisher.Short(), e.First.Size)
-}
-
 // Extend verifies an update against the log that is held and computes what it
-// adds. Nothing of old is changed. Errors: ErrInvalid, ErrStale, ErrGap, or an
-// [*EquivocationError].
+// adds. Nothing of old is changed. Errors: ErrInvalid, ErrStale, ErrGap, an
+// [*EquivocationError], or what reading old.Hashes returns.
 func Extend(old Log, u Update, now time.Time) (Extension, error) {
-	chain, err := ParseChain(u.Roots)
+	chain, err := newestChain(old.Chain, u)
 	if err != nil {
 		return Extension{}, err
-	}
-	if old.Chain.ID != "" && old.Chain.ID != chain.ID {
-		return Extension{}, invalid("the update is of another publisher")
-	}
-	if !chain.extends(old.Chain) {
-		return Extension{}, invalid("the update's keys were replaced or never were %s's", chain.ID.Short())
 	}
 	head, err := OpenHead(u.Head, chain, now)
 	if err != nil {
 		return Extension{}, err
 	}
 	if head.Size < old.Head.Size {
-		return Extension{}, fmt.Errorf("%w: a head of %d entries; %d are known", ErrStale, head.Size, old.Head.Size)
+		return Extension{}, judgeOlder(old, head, chain)
 	}
 	if head.Size == old.Head.Size && old.Chain.ID != "" && head.Hash != old.Head.Hash {
-		return Extension{}, &EquivocationError{First: old.Head, Second: head}
+		return Extension{}, fork(chain, old.Head, head, head.Size, Prefix{Hash: old.Head.Hash}, Prefix{Hash: head.Hash})
 	}
 	end := u.From + int64(len(u.Entries))
 	switch {
-	case u.From > old.Size:
-		return Extension{}, fmt.Errorf("%w: entries %d to %d of %s", ErrGap, old.Size, u.From, chain.ID.Short())
-	case end > head.Size:
+	case u.From < 0 || end > head.Size:
 		return Extension{}, invalid("%d entries under a head of %d", end, head.Size)
-	case end <= old.Size && !newer(head, old.Head):
-		return Extension{}, fmt.Errorf("%w: nothing new of %s", ErrStale, chain.ID.Short())
-	case end <= old.Size && head.Size > old.Size:
-		return Extension{}, fmt.Errorf("%w: entries from %d of %s", ErrGap, old.Size, chain.ID.Short())
+	case u.From > old.Size:
+		return Extension{}, gap(chain, old.Size)
+	}
+	if err := judgeBase(old, head, u, chain); err != nil {
+		return Extension{}, err
+	}
+	if end <= old.Size && !newer(head, old.Head) {
+		return Extension{}, stale("nothing new of %s", chain.ID.Short())
 	}
 	entries, err := u.parseEntries(chain, now)
 	if err != nil {
 		return Extension{}, err
 	}
-	known := min(max(old.Size-u.From, 0), int64(len(entries)))
-	ext := Extension{New: entries[known:], Raw: u.Entries[known:], Log: Log{Chain: chain, Head: head, Size: max(end, old.Size), Hashes: old.Hashes}}
-	if err := ext.prove(old.Size, u.Consistency); err != nil {
+	tree, err := grow(old.Hashes, u)
+	if err != nil {
 		return Extension{}, err
 	}
-	return ext, nil
+	if len(u.Entries) > 0 {
+		if err := judgeEntries(old, head, u, chain, tree); err != nil {
+			return Extension{}, err
+		}
+	}
+	if end <= old.Size && head.Size > old.Size {
+		return Extension{}, gap(chain, old.Size)
+	}
+	known := min(old.Size-u.From, int64(len(entries)))
+	return Extension{
+		Log:    Log{Chain: chain, Head: head, Size: max(end, old.Size), Hashes: old.Hashes},
+		New:    entries[known:],
+		Raw:    u.Entries[known:],
+		Hashes: tree.added[tlog.StoredHashCount(u.From+known)-tree.from:],
+	}, nil
+}
+
+func gap(chain Chain, from int64) error {
+	return fmt.Errorf("%w: entries from %d of %s", ErrGap, from, chain.ID.Short())
+}
+
+// newestChain is the longer one of the chain that is held and the update's.
+func newestChain(held Chain, u Update) (Chain, error) {
+	chain, err := ParseChain(u.Roots)
+	switch {
+	case err != nil:
+		return Chain{}, err
+	case held.ID != "" && held.ID != chain.ID:
+		return Chain{}, invalid("the update is of another publisher")
+	case chain.extends(held):
+		return chain, nil
+	case held.extends(chain):
+		return held, nil // the sender has not heard of the newer keys
+	}
+	// Both are signed as they must be: it is the publisher who contradicts itself.
+	return Chain{}, stale("%s changed its keys in two different ways; the ones that were seen first stay", chain.ID.Short())
 }
 
 // newer tells whether a head says more than another of the same log: more
@@ -91,44 +111,24 @@ func newer(head, than Head) bool {
 	return head.Size > than.Size || head.Size == than.Size && head.Time.After(than.Time)
 }
 
-// prove computes the tree with the new entries and holds it against the head.
-func (x *Extension) prove(oldSize int64, consistency tlog.TreeProof) error {
-	reader := overlay{base: x.Log.Hashes, from: tlog.StoredHashIndex(0, oldSize)}
-	for i, raw := range x.Raw {
-		hashes, err := tlog.StoredHashes(oldSize+int64(i), raw, &reader)
-		if err != nil {
-			return fmt.Errorf("read the log's hashes: %w", err)
-		}
-		reader.added = append(reader.added, hashes...)
-	}
-	x.Hashes = reader.added
-	if x.Log.Size == 0 {
-		if x.Log.Head.Size != 0 {
-			return fmt.Errorf("%w: all entries of %s", ErrGap, x.Log.Chain.ID.Short())
-		}
-		return nil
-	}
-	hash, err := tlog.TreeHash(x.Log.Size, &reader)
-	if err != nil {
-		return fmt.Errorf("read the log's hashes: %w", err)
-	}
-	if x.Log.Size == x.Log.Head.Size {
-		if !bytes.Equal(hash[:], x.Log.Head.Hash[:]) {
-			return invalid("the entries of %s do not hash to its head", x.Log.Chain.ID.Short())
-		}
-		return nil
-	}
-	if err := tlog.CheckTree(consistency, x.Log.Head.Size, x.Log.Head.Hash, x.Log.Size, hash); err != nil {
-		return invalid("consistency proof of %s: %w", x.Log.Chain.ID.Short(), err)
-	}
-	return nil
-}
-
 // overlay reads stored hashes of which the newest are not stored yet.
 type overlay struct {
 	base  tlog.HashReader
 	from  int64 // index of added[0]
 	added []tlog.Hash
+}
+
+// grow computes the tree of the update: the first From entries are those held.
+func grow(held tlog.HashReader, u Update) (*overlay, error) {
+	tree := &overlay{base: held, from: tlog.StoredHashCount(u.From)}
+	for i, raw := range u.Entries {
+		hashes, err := tlog.StoredHashes(u.From+int64(i), raw, tree)
+		if err != nil {
+			return nil, fmt.Errorf("read the log's hashes: %w", err)
+		}
+		tree.added = append(tree.added, hashes...)
+	}
+	return tree, nil
 }
 
 // ReadHashes implements tlog.HashReader.
@@ -165,7 +165,8 @@ func (o *overlay) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 }
 
 // Append makes the entries the newest of the log that key signs for, and gives
-// both what to store and the update that tells others.
+// both what to store and the update that tells others. It signs whatever it is
+// given: who keeps the key from contradicting itself is the caller, with [Mark].
 func Append(key *Key, old Log, entries [][]byte, now time.Time) (Extension, Update, error) {
 	if old.Chain.ID == "" {
 		root, err := NewRoot(key)
@@ -176,16 +177,13 @@ func Append(key *Key, old Log, entries [][]byte, now time.Time) (Extension, Upda
 			return Extension{}, Update{}, err
 		}
 	}
-	reader := overlay{base: old.Hashes, from: tlog.StoredHashIndex(0, old.Size)}
-	for i, raw := range entries {
-		hashes, err := tlog.StoredHashes(old.Size+int64(i), raw, &reader)
-		if err != nil {
-			return Extension{}, Update{}, fmt.Errorf("append to the log: %w", err)
-		}
-		reader.added = append(reader.added, hashes...)
+	u := Update{Roots: old.Chain.Signed(), From: old.Size, Entries: entries}
+	tree, err := grow(old.Hashes, u)
+	if err != nil {
+		return Extension{}, Update{}, fmt.Errorf("append to the log: %w", err)
 	}
 	size := old.Size + int64(len(entries))
-	hash, err := tlog.TreeHash(size, &reader)
+	hash, err := tlog.TreeHash(size, tree)
 	if err != nil {
 		return Extension{}, Update{}, fmt.Errorf("append to the log: %w", err)
 	}
@@ -193,10 +191,24 @@ func Append(key *Key, old Log, entries [][]byte, now time.Time) (Extension, Upda
 	if err != nil {
 		return Extension{}, Update{}, err
 	}
-	u := Update{Roots: old.Chain.Signed(), Head: head.Signed, From: old.Size, Entries: entries}
-	if u.Inclusion, err = tlog.ProveRecord(size, size-1, &reader); err != nil {
+	u.Head = head.Signed
+	if u.Inclusion, err = tlog.ProveRecord(size, size-1, tree); err != nil {
 		return Extension{}, Update{}, fmt.Errorf("prove the newest entry: %w", err)
 	}
 	ext, err := Extend(old, u, now)
 	return ext, u, err
+}
+
+// TreeHash is the hash of the first size entries of a log that entries are
+// appended to.
+func TreeHash(l Log, entries [][]byte, size int64) (tlog.Hash, error) {
+	tree, err := grow(l.Hashes, Update{From: l.Size, Entries: entries})
+	if err != nil {
+		return tlog.Hash{}, err
+	}
+	hash, err := tlog.TreeHash(size, tree)
+	if err != nil {
+		return tlog.Hash{}, fmt.Errorf("read the log's hashes: %w", err)
+	}
+	return hash, nil
 }

@@ -49,11 +49,31 @@ func SignHead(key *Key, id shared.PublisherID, size int64, hash tlog.Hash, now t
 }
 
 // OpenHead verifies a signed head against the newest root document of chain.
+// Errors: ErrInvalid; ErrStale for a head that only an older root document of the
+// chain vouches for, or that is dated ahead of now by more than [MaxClockSkew].
 func OpenHead(signed []byte, chain Chain, now time.Time) (Head, error) {
+	newest := len(chain.Roots) - 1
+	head, err := openHead(signed, chain, newest)
+	for i := newest - 1; err != nil && i >= 0; i-- {
+		if _, older := openHead(signed, chain, i); older == nil {
+			return Head{}, stale("the head is from before %s changed its keys", chain.ID.Short())
+		}
+	}
+	if err != nil {
+		return Head{}, err
+	}
+	if head.Time.After(now.Add(MaxClockSkew)) {
+		return Head{}, stale("the head is dated %s: its publisher's clock or ours is wrong", head.Time.UTC().Format(time.RFC3339))
+	}
+	return head, nil
+}
+
+// openHead verifies a signed head against one root document of chain.
+func openHead(signed []byte, chain Chain, number int) (Head, error) {
 	if len(signed) > MaxHeadSize {
 		return Head{}, invalid("the head has %d bytes; %d are allowed", len(signed), MaxHeadSize)
 	}
-	root := chain.Current()
+	root := chain.Roots[number]
 	var verifiers []note.Verifier
 	for _, key := range root.Keys {
 		v, err := headVerifier(chain.ID, key)
@@ -79,9 +99,6 @@ func OpenHead(signed []byte, chain Chain, now time.Time) (Head, error) {
 	}
 	if head.Publisher != chain.ID {
 		return Head{}, invalid("the head is %s's, not %s's", head.Publisher.Short(), chain.ID.Short())
-	}
-	if head.Time.After(now.Add(MaxClockSkew)) {
-		return Head{}, invalid("the head's time %s lies in the future", head.Time.UTC().Format(time.RFC3339))
 	}
 	head.Signed = signed
 	return head, nil
@@ -109,6 +126,9 @@ func parseHead(text string) (Head, error) {
 		return Head{}, invalid("the head's publisher %q", lines[1])
 	}
 	copy(head.Hash[:], hash)
+	if empty, _ := tlog.TreeHash(0, nil); size == 0 && head.Hash != empty {
+		return Head{}, invalid("the head of no entries has the hash of some")
+	}
 	return head, nil
 }
 

@@ -96,11 +96,8 @@ func parseMarks(data []byte) ([]Mark, error) {
 	if len(data) > maxMarkFile {
 		return nil, fmt.Errorf("it has over %d bytes", maxMarkFile)
 	}
-	if err := checkJSON(data, true); err != nil {
-		return nil, err
-	}
 	var file marksFile
-	if err := json.Unmarshal(data, &file); err != nil {
+	if err := strictJSON(data, &file); err != nil {
 		return nil, err
 	}
 	if file.Format != 1 {

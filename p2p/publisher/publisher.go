@@ -16,8 +16,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
-	"unicode/utf8"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -38,15 +38,22 @@ const MaxClockSkew = 24 * time.Hour
 var (
 	// ErrInvalid: the bytes are not what they claim; whoever sent them is broken or lies.
 	ErrInvalid = errors.New("invalid record")
-	// ErrStale: nothing new; harmless.
+	// ErrStale: there is nothing in it to take, and the sender is not to blame: it
+	// is old, of a format that only newer peers know, or dated ahead of our clock.
 	ErrStale = errors.New("stale record")
-	// ErrGap: entries between ours and the update's are missing; fetch them.
+	// ErrGap: what the update builds on is not here, or is something else here:
+	// fetch the log from the first entry that is missing. The answer decides.
 	ErrGap = errors.New("entries are missing")
 )
 
 // invalid makes an ErrInvalid that says why.
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrInvalid, fmt.Errorf(format, args...))
+}
+
+// stale makes an ErrStale that says why.
+func stale(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrStale, fmt.Errorf(format, args...))
 }
 
 // Kind is what an entry states.
@@ -65,13 +72,18 @@ const (
 
 // Entry is one statement of a publisher. Its exact bytes are what the log
 // hashes; they are JSON so that a second implementation is easy.
+//
+// In every format, now and later, an entry is one JSON object with the fields v,
+// kind, publisher and time, whose keys are different plain lower-case words.
+// What else an entry of an unknown format or kind says is not looked at: it has
+// neither Release nor Yank, and no effect.
 type Entry struct {
 	Format    int                `json:"v"` // 1
 	Kind      Kind               `json:"kind"`
 	Publisher shared.PublisherID `json:"publisher"`
-	Time      int64              `json:"time"` // Unix seconds, the author's clock
-	Release   *Release           `json:"release,omitempty"`
-	Yank      *Yank              `json:"yank,omitempty"` // of KindYank and KindUnyank
+	Time      int64              `json:"time"`              // Unix seconds, the author's clock
+	Release   *Release           `json:"release,omitempty"` // of KindRelease alone
+	Yank      *Yank              `json:"yank,omitempty"`    // of KindYank and KindUnyank alone
 }
 
 // Yank names a release that should not be chosen any more (or again).
@@ -81,9 +93,16 @@ type Yank struct {
 	Why     string `json:"why,omitempty"`
 }
 
-// Encode checks the entry and gives its bytes.
+// Encode checks the entry and gives its bytes. It is stricter than [ParseEntry]:
+// it refuses to state what would have no effect, such as build metadata that
+// makes two versions out of one.
 func (e Entry) Encode() ([]byte, error) {
-	e.Format = 1
+	e.Format = entryFormat
+	if e.Release != nil {
+		if _, metadata, found := strings.Cut(e.Release.Version, "+"); found {
+			return nil, invalid("version %q: build metadata does not tell releases apart: leave out \"+%s\"", e.Release.Version, metadata)
+		}
+	}
 	data, err := json.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("encode entry: %w", err)
@@ -94,34 +113,92 @@ func (e Entry) Encode() ([]byte, error) {
 	return data, nil
 }
 
-// ParseEntry reads and validates an entry. now bounds its time.
+const entryFormat = 1
+
+// ParseEntry reads and validates an entry; now bounds its time. Errors:
+// ErrInvalid, and ErrStale for one that is dated ahead of now by more than
+// [MaxClockSkew].
 func ParseEntry(data []byte, now time.Time) (Entry, error) {
-	var e Entry
 	if len(data) > MaxEntrySize {
-		return e, invalid("the entry has %d bytes; %d are allowed", len(data), MaxEntrySize)
+		return Entry{}, invalid("the entry has %d bytes; %d are allowed", len(data), MaxEntrySize)
 	}
-	if !utf8.Valid(data) {
-		return e, invalid("the entry is not UTF-8")
-	}
-	if err := json.Unmarshal(data, &e); err != nil {
+	if err := checkJSON(data, false); err != nil {
 		return Entry{}, invalid("entry: %w", err)
 	}
-	if err := e.check(now); err != nil {
+	e, err := decodeEntry(data)
+	if err != nil {
+		return Entry{}, invalid("entry: %w", err)
+	}
+	if e.Release != nil || e.Yank != nil {
+		if err := checkJSON(data, true); err != nil {
+			return Entry{}, invalid("entry: %w", err)
+		}
+	}
+	if err := e.check(); err != nil {
 		return Entry{}, err
+	}
+	if time.Unix(e.Time, 0).After(now.Add(MaxClockSkew)) {
+		return Entry{}, stale("an entry is dated %s: its publisher's clock or ours is wrong", time.Unix(e.Time, 0).UTC().Format(time.RFC3339))
 	}
 	return e, nil
 }
 
-func (e Entry) check(now time.Time) error {
+// DecodeEntry reads an entry that [ParseEntry] has accepted before, in a third of
+// the time: it validates nothing. Errors: ErrInvalid if it never was one.
+func DecodeEntry(data []byte) (Entry, error) {
+	e, err := decodeEntry(data)
+	if err == nil && e.Format == entryFormat && (e.Kind == KindRelease && e.Release == nil || (e.Kind == KindYank || e.Kind == KindUnyank) && e.Yank == nil) {
+		err = fmt.Errorf("nothing of kind %q in it", e.Kind)
+	}
+	if err != nil {
+		return Entry{}, invalid("entry: %w", err)
+	}
+	return e, nil
+}
+
+// decodeEntry decodes what this version knows, and nothing of the rest.
+func decodeEntry(data []byte) (Entry, error) {
+	var e struct {
+		Format    int                `json:"v"`
+		Kind      Kind               `json:"kind"`
+		Publisher shared.PublisherID `json:"publisher"`
+		Time      int64              `json:"time"`
+		Release   json.RawMessage    `json:"release"`
+		Yank      json.RawMessage    `json:"yank"`
+	}
+	if err := json.Unmarshal(data, &e); err != nil {
+		return Entry{}, err
+	}
+	entry := Entry{Format: e.Format, Kind: e.Kind, Publisher: e.Publisher, Time: e.Time}
+	if e.Format != entryFormat {
+		return entry, nil
+	}
+	var err error
 	switch {
-	case e.Format != 1:
-		return invalid("entry format %d is not known", e.Format)
+	case e.Kind == KindRelease && len(e.Release) > 0:
+		err = json.Unmarshal(e.Release, &entry.Release)
+	case (e.Kind == KindYank || e.Kind == KindUnyank) && len(e.Yank) > 0:
+		err = json.Unmarshal(e.Yank, &entry.Yank)
+	}
+	return entry, err
+}
+
+// maxTime is some thousand years ahead, in Unix seconds: package time counts
+// without overflow up to there.
+const maxTime = 1 << 37
+
+func (e Entry) check() error {
+	switch {
+	case e.Format < 1:
+		return invalid("the entry has no format")
 	case !e.Publisher.Complete():
 		return invalid("the entry names no publisher")
-	case e.Time <= 0 || time.Unix(e.Time, 0).After(now.Add(MaxClockSkew)):
+	case e.Time <= 0 || e.Time > maxTime:
 		return invalid("the entry's time %d is not sane", e.Time)
 	case e.Kind == "" || len(e.Kind) > 32:
 		return invalid("the entry has no kind")
+	case e.Format != entryFormat:
+		return nil
 	}
 	switch e.Kind {
 	case KindRelease:

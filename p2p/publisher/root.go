@@ -100,14 +100,17 @@ func parseRoot(data []byte) (Root, [][]byte, error) {
 		return Root{}, nil, invalid("a root document has %d bytes; %d are allowed", len(data), MaxRootSize)
 	}
 	var envelope signedRoot
-	if err := json.Unmarshal(data, &envelope); err != nil {
+	if err := strictJSON(data, &envelope); err != nil {
 		return Root{}, nil, invalid("root document: %w", err)
 	}
 	var root Root
-	if err := json.Unmarshal(envelope.Root, &root); err != nil {
+	if err := strictJSON(envelope.Root, &root); err != nil {
 		return Root{}, nil, invalid("root document: %w", err)
 	}
 	root.signed = envelope.Root
+	if root.Format > 1 {
+		return Root{}, nil, stale("a root document of format %d, which only newer versions of this program know", root.Format)
+	}
 	if root.Format != 1 || len(root.Keys) == 0 || len(root.Keys) > MaxKeys || root.Threshold < 1 || root.Threshold > len(root.Keys) ||
 		len(envelope.Signatures) > 2*MaxKeys || (len(root.Recovery) != 0 && len(root.Recovery) != 32) {
 		return Root{}, nil, invalid("root document: format %d, %d keys, threshold %d", root.Format, len(root.Keys), root.Threshold)

@@ -7,8 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth bounds how deep signed JSON is nested; a release has 4 levels.
-const maxDepth = 8
+const (
+	maxDepth = 8  // levels of nesting; a release has 4
+	maxKeys  = 64 // keys of one object; a release has 15
+)
 
 // checkJSON refuses JSON objects that two readers could understand differently:
 // invalid UTF-8, and keys that occur twice or are not plain lower-case words
@@ -49,6 +51,14 @@ func checkJSON(data []byte, deep bool) error {
 	return nil
 }
 
+// strictJSON decodes data if it can be understood in one way only.
+func strictJSON(data []byte, into any) error {
+	if err := checkJSON(data, true); err != nil {
+		return err
+	}
+	return json.Unmarshal(data, into)
+}
+
 // level is one object or array that the scan is inside of.
 type level struct {
 	object bool
@@ -80,6 +90,8 @@ func (l *level) take(key []byte) error {
 			return fmt.Errorf("the key %.40q occurs twice", key)
 		}
 	}
-	l.keys = append(l.keys, key)
+	if l.keys = append(l.keys, key); len(l.keys) > maxKeys {
+		return fmt.Errorf("over %d keys in one object", maxKeys)
+	}
 	return nil
 }

@@ -20,8 +20,10 @@ const (
 //
 // A receiver that holds the first From entries verifies the piece by computing
 // the tree anew. If the piece ends before the head's size, Consistency proves
-// that the tree so far is a prefix of the head's. A receiver that holds nothing
-// verifies a single entry by its Inclusion proof.
+// that the tree so far is a prefix of the head's. Base says and proves what the
+// head's tree was before the piece: where that is not what the receiver holds,
+// the publisher has signed two different logs, and this is the proof. A receiver
+// that holds nothing verifies a single entry by its Inclusion proof.
 type Update struct {
 	Roots       [][]byte
 	Head        []byte
@@ -29,13 +31,32 @@ type Update struct {
 	Entries     [][]byte
 	Inclusion   tlog.RecordProof // of the last entry in the head's tree; may be empty
 	Consistency tlog.TreeProof   // of the tree of size From+len(Entries) in the head's; may be empty
+	Base        Prefix           // of the tree of size From in the head's; may be empty
 }
+
+// Prefix is the hash of a log's first entries, and the proof that a larger tree
+// begins with them. Which sizes is said by what holds the prefix.
+type Prefix struct {
+	Hash  tlog.Hash      `json:"hash"`
+	Proof tlog.TreeProof `json:"proof,omitempty"` // empty if both sizes are the same
+}
+
+// check verifies that the tree of head begins with size entries of this hash.
+func (p Prefix) check(size int64, head Head) error {
+	if size == head.Size && p.Hash == head.Hash && len(p.Proof) == 0 {
+		return nil
+	}
+	return tlog.CheckTree(p.Proof, head.Size, head.Hash, size, p.Hash)
+}
+
+func (p Prefix) empty() bool { return len(p.Proof) == 0 }
 
 // updateMagic begins every update; the digit is the format's version.
 const updateMagic = "gU1"
 
 // Marshal gives the wire form: the magic, then length-prefixed parts in the
-// order of the struct; all numbers are unsigned varints.
+// order of the struct; all numbers are unsigned varints. Base is one list of
+// hashes: none, or its hash and then its proof.
 func (u Update) Marshal() []byte {
 	b := []byte(updateMagic)
 	b = appendParts(b, u.Roots)
@@ -43,7 +64,11 @@ func (u Update) Marshal() []byte {
 	b = binary.AppendUvarint(b, uint64(u.From))
 	b = appendParts(b, u.Entries)
 	b = appendHashes(b, u.Inclusion)
-	return appendHashes(b, u.Consistency)
+	b = appendHashes(b, u.Consistency)
+	if u.Base.empty() {
+		return appendHashes(b, nil)
+	}
+	return appendHashes(b, append([]tlog.Hash{u.Base.Hash}, u.Base.Proof...))
 }
 
 func appendPart(b, part []byte) []byte {
@@ -73,7 +98,7 @@ func ParseUpdate(data []byte) (Update, error) {
 	}
 	rest, ok := bytes.CutPrefix(data, []byte(updateMagic))
 	if !ok {
-		return Update{}, invalid("the update is of an unknown format")
+		return Update{}, invalid("the bytes are not an update of format %s", updateMagic)
 	}
 	p := parser{rest: rest}
 	u := Update{Roots: p.parts(MaxRoots, MaxRootSize), Head: p.part(MaxHeadSize)}
@@ -81,6 +106,13 @@ func ParseUpdate(data []byte) (Update, error) {
 	u.Entries = p.parts(MaxUpdateEntries, MaxEntrySize)
 	u.Inclusion = p.hashes()
 	u.Consistency = p.hashes()
+	switch base := p.hashes(); len(base) {
+	case 0:
+	case 1: // a hash that nothing proves
+		p.failed = true
+	default:
+		u.Base = Prefix{Hash: base[0], Proof: base[1:]}
+	}
 	if p.failed || len(p.rest) != 0 {
 		return Update{}, invalid("the update is cut off or has extra bytes")
 	}
@@ -146,7 +178,7 @@ type Verified struct {
 // Verify checks everything that can be checked without knowing the log: the
 // chain of roots, the head's signature, the form of the entries and, when there
 // are entries, the proof that the last one is the head's newest. It is what a
-// gossip validator asks before it forwards. The error is always ErrInvalid.
+// gossip validator asks before it forwards. Errors: ErrInvalid, ErrStale.
 func (u Update) Verify(now time.Time) (Verified, error) {
 	chain, err := ParseChain(u.Roots)
 	if err != nil {

@@ -98,8 +98,13 @@ func TestSolveExplains(t *testing.T) {
 		reason shared.Reason
 		says   []string
 	}{
-		{"conflict", universe{"a@1.0.0": {"b", "c"}, "b@1.0.0": {"d ^1"}, "c@1.0.0": {"d ^2"}, "d@1.0.0": nil, "d@2.0.0": nil}, "a",
-			shared.ReasonUnsatisfiable, []string{"b@1.0.0 needs d ^1", "c@1.0.0 needs d ^2", "there is 2.0.0, 1.0.0"}},
+		{
+			"conflict",
+			universe{"a@1.0.0": {"b", "c"}, "b@1.0.0": {"d ^1"}, "c@1.0.0": {"d ^2"}, "d@1.0.0": nil, "d@2.0.0": nil},
+			"a",
+			shared.ReasonUnsatisfiable,
+			[]string{"b@1.0.0 needs d ^1", "c@1.0.0 needs d ^2", "there is 2.0.0, 1.0.0"},
+		},
 		{"no version", universe{"a@1.0.0": nil}, "a ^2", shared.ReasonUnsatisfiable, []string{"you ask for a ^2", "there is 1.0.0"}},
 		{"unknown dependency", universe{"a@1.0.0": {"zzz"}}, "a", shared.ReasonNotFound, []string{"a@1.0.0 needs zzz", "nobody knows zzz"}},
 		{"circle", universe{"a@1.0.0": {"b"}, "b@1.0.0": {"c"}, "c@1.0.0": {"a"}}, "a", shared.ReasonUnsatisfiable, []string{"a → b → c → a"}},

@@ -1,0 +1,149 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"ggen.dev/marketplace/p2p/publisher"
+	"ggen.dev/marketplace/shared"
+)
+
+// Publish appends a release to the log of the publisher that key speaks for.
+// Publishing the same content again returns the release that is there and no
+// update. The caller may tell others only after Publish has returned.
+//
+// What key signs is noted beside its file first, see [publisher.Mark]. If the log
+// that is stored here is older than that, Publish refuses with STORAGE until the
+// newer part has come back from a peer by [Catalog.Apply]; the part of a crash is
+// made up for by itself.
+//
+// Errors: VERSION_EXISTS, INVALID_MANIFEST, UNTRUSTED (the log has forked),
+// LIMIT_EXCEEDED, STORAGE, STORAGE_FULL.
+func (c *Catalog) Publish(key *publisher.Key, body publisher.Release) (rel *Release, u *publisher.Update, err error) {
+	id, err := publisher.IDOf(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	entry, err := c.encode(id, body)
+	if err != nil {
+		return nil, nil, err
+	}
+	if existing := c.Release(body.Name, id, body.Version); existing != nil {
+		return existing, nil, sameContent(existing.Release, body)
+	}
+	old, why, _ := c.log(id)
+	if why != "" {
+		return nil, nil, shared.NewError(shared.ReasonUntrusted, "this publisher's log has forked (%s): nobody accepts more from it", why).
+			WithHint("the key was used from two copies of one home; make a new publisher key")
+	}
+	mark, err := key.Mark(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	entries, err := unstored(old, mark)
+	if err != nil {
+		return nil, nil, err
+	}
+	lost, err := findRelease(entries, body)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !lost {
+		entries = append(entries, entry)
+	}
+	if old.Size+int64(len(entries)) > publisher.MaxLogSize {
+		return nil, nil, shared.NewError(shared.ReasonLimitExceeded, "your log has %d entries; that is the limit", old.Size).
+			WithHint("make a new publisher key")
+	}
+	ext, update, err := publisher.Append(key, old, entries, c.clock())
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := c.storeMarked(key, mark, old, ext); err != nil {
+		return nil, nil, err
+	}
+	return c.Release(body.Name, id, body.Version), &update, nil
+}
+
+func (c *Catalog) encode(id shared.PublisherID, body publisher.Release) ([]byte, error) {
+	entry, err := publisher.Entry{Kind: publisher.KindRelease, Publisher: id, Time: c.clock().Unix(), Release: &body}.Encode()
+	if err != nil {
+		return nil, shared.NewError(shared.ReasonInvalidManifest, "%s %s cannot be stated: %w", body.Name, body.Version, err)
+	}
+	return entry, nil
+}
+
+// sameContent refuses another content for a version that was published before.
+func sameContent(existing, offered publisher.Release) error {
+	if existing.Archive.Digest == offered.Archive.Digest {
+		return nil
+	}
+	return shared.NewError(shared.ReasonVersionExists, "%s %s was published before with other content", existing.Name, existing.Version).
+		WithHint("a release never changes: raise the version in the manifest").
+		With("published", string(existing.Archive.Digest)).With("offered", string(offered.Archive.Digest))
+}
+
+// unstored lists the entries that the key has signed and the log lacks, because of
+// a crash between the two. Errors: STORAGE if more than that is missing.
+func unstored(old publisher.Log, mark publisher.Mark) ([][]byte, error) {
+	var entries [][]byte
+	missing := mark.Size - old.Size
+	switch {
+	case !old.Complete():
+		return nil, logMissing("%d of the %d entries of your log are here", old.Size, old.Head.Size)
+	case mark.Size == 0:
+		return nil, nil // nothing was signed since marks are kept
+	case missing > int64(len(mark.Entries)):
+		return nil, logMissing("your log has %d entries here, and your key has signed %d", old.Size, mark.Size)
+	case missing > 0:
+		entries = slices.Clone(mark.Entries[int64(len(mark.Entries))-missing:])
+	}
+	hash, err := publisher.TreeHash(old, entries, mark.Size)
+	if err != nil {
+		return nil, err
+	}
+	if hash != mark.Hash {
+		return nil, shared.NewError(shared.ReasonStorage, "the log that is stored here is not the one that your key has signed: they differ within the first %d entries", mark.Size).
+			WithHint("the key was used from two copies of one home; keep the copy that published last and remove the other")
+	}
+	return entries, nil
+}
+
+// logMissing refuses to sign a log that would contradict what the key has signed.
+func logMissing(format string, args ...any) error {
+	err := shared.NewError(shared.ReasonStorage, "publishing now would contradict your earlier releases: %s", fmt.Sprintf(format, args...)).
+		WithHint("the log has to come back from a peer first: connect (`ggen marketplace p2p bootstrap ADDRESS`), let it sync, then publish again")
+	err.Retryable = true
+	return err
+}
+
+// findRelease tells whether the entries state the release already.
+func findRelease(entries [][]byte, body publisher.Release) (bool, error) {
+	for _, raw := range entries {
+		e, err := publisher.DecodeEntry(raw)
+		if err != nil {
+			return false, shared.NewError(shared.ReasonStorage, "the mark of the publisher key: %w", err)
+		}
+		if e.Release != nil && e.Release.Name == body.Name && e.Release.Version == body.Version {
+			return true, sameContent(*e.Release, body)
+		}
+	}
+	return false, nil
+}
+
+// storeMarked stores what was signed, after noting it beside the key. When storing
+// fails, nobody can have seen what was signed, and the note is taken back.
+func (c *Catalog) storeMarked(key *publisher.Key, before publisher.Mark, old publisher.Log, ext publisher.Extension) error {
+	head := ext.Log.Head
+	if err := key.SetMark(publisher.Mark{Publisher: head.Publisher, Size: head.Size, Hash: head.Hash, Entries: ext.Raw}); err != nil {
+		return err
+	}
+	if _, err := c.store(old, ext); err != nil {
+		before.Publisher = head.Publisher
+		return errors.Join(err, key.SetMark(before))
+	}
+	return nil
+}
