@@ -57,7 +57,7 @@ func spawn(ctx context.Context, cfg Config, candidate Candidate, spec launch.Spe
 	defer func() { _ = logFile.Close() }() // the engine has its own copy
 	// Not CommandContext: the engine outlives this command.
 	cmd := exec.Command(candidate.Path, arguments(spec)...) //nolint:noctx // the engine has to outlive the context of the command that starts it
-	cmd.Dir = filepath.Dir(candidate.Path) // and not the user's folder, which it would keep busy
+	cmd.Dir = filepath.Dir(candidate.Path)                  // and not the user's folder, which it would keep busy
 	cmd.Env = environment()
 	cmd.Stderr = logFile
 	cmd.SysProcAttr = detached()

@@ -55,7 +55,10 @@ func (s *storedHashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 		}
 		return nil
 	})
-	return hashes, err
+	if err != nil {
+		return nil, storageError(s.db, err)
+	}
+	return hashes, nil
 }
 
 // logBucket is the stored log of one publisher.
@@ -153,7 +156,12 @@ func writeExtension(tx *bbolt.Tx, old publisher.Log, ext publisher.Extension, no
 	return nil
 }
 
+// storageError names the file, unless the error does so already.
 func storageError(db *bbolt.DB, err error) error {
+	var typed *shared.Error
+	if errors.As(err, &typed) {
+		return err
+	}
 	if errors.Is(err, syscall.ENOSPC) {
 		return shared.NewError(shared.ReasonStorageFull, "write %s: %w", db.Path(), err).WithHint("free some space and try again")
 	}

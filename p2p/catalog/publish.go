@@ -43,6 +43,9 @@ func (c *Catalog) Publish(key *publisher.Key, body publisher.Release) (rel *Rele
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := intact(old); err != nil {
+		return nil, nil, err
+	}
 	entries, err := unstored(old, mark)
 	if err != nil {
 		return nil, nil, err
@@ -86,14 +89,28 @@ func sameContent(existing, offered publisher.Release) error {
 		With("published", string(existing.Archive.Digest)).With("offered", string(offered.Archive.Digest))
 }
 
+// intact refuses to sign on top of a log that is not all here, or is damaged.
+func intact(l publisher.Log) error {
+	if !l.Complete() {
+		return logMissing("%d of the %d entries of your log are here", l.Size, l.Head.Size)
+	}
+	if l.Size == 0 {
+		return nil
+	}
+	hash, err := publisher.TreeHash(l, nil, l.Size)
+	if err == nil && hash != l.Head.Hash {
+		err = shared.NewError(shared.ReasonStorage, "the stored log of %s is damaged: its hashes are not those that were signed", l.Chain.ID).
+			WithHint("move the database away, connect to peers, and publish when your log has come back; pins are lost")
+	}
+	return err
+}
+
 // unstored lists the entries that the key has signed and the log lacks, because of
 // a crash between the two. Errors: STORAGE if more than that is missing.
 func unstored(old publisher.Log, mark publisher.Mark) ([][]byte, error) {
 	var entries [][]byte
 	missing := mark.Size - old.Size
 	switch {
-	case !old.Complete():
-		return nil, logMissing("%d of the %d entries of your log are here", old.Size, old.Head.Size)
 	case mark.Size == 0:
 		return nil, nil // nothing was signed since marks are kept
 	case missing > int64(len(mark.Entries)):
