@@ -23,6 +23,9 @@ func (e *Engine) Install(ctx context.Context, req shared.InstallRequest, report 
 	if len(req.Packages) == 0 {
 		return shared.InstallReceipt{}, shared.NewError(shared.ReasonInvalidArgument, "install: no package is named")
 	}
+	if err := realFolder(req.Root); err != nil {
+		return shared.InstallReceipt{}, named(err, "install")
+	}
 	report.Report(shared.Progress{Phase: shared.PhaseResolve})
 	plan, err := e.plan(ctx, req)
 	if err != nil {
@@ -64,6 +67,19 @@ func (e *Engine) Install(ctx context.Context, req shared.InstallRequest, report 
 		receipt.Packages = append(receipt.Packages, step.installed())
 	}
 	return receipt, nil
+}
+
+// realFolder refuses a link in the place of the folder that packages go to, or of
+// its parent .ggen: a project that somebody sent could aim it at anything else.
+func realFolder(root string) error {
+	for _, dir := range []string{root, filepath.Dir(root)} {
+		info, err := os.Lstat(dir)
+		if err == nil && info.Mode()&os.ModeSymlink != 0 && (dir == root || filepath.Base(dir) == ".ggen") {
+			return shared.NewError(shared.ReasonModified, "%s is a symbolic link", dir).
+				WithHint("remove it: packages are only installed into a real folder").With("path", dir)
+		}
+	}
+	return nil
 }
 
 // step is one package of a plan.

@@ -40,8 +40,11 @@ func (e *Engine) judge(_ context.Context, _ peer.ID, data []byte) gossip.Verdict
 		return gossip.Reject
 	}
 	v, err := u.Verify(time.Now())
-	if err != nil {
+	switch {
+	case errors.Is(err, publisher.ErrInvalid):
 		return gossip.Reject
+	case err != nil:
+		return gossip.Ignore // a clock ahead of ours, keys that were replaced: not the fault of whoever passed it on
 	}
 	if _, out := e.catalog.Quarantined(v.Chain.ID); out || e.catalog.Held(v.Chain.ID) > v.Head.Size {
 		return gossip.Ignore // of no use, and no fault of whoever passed it on
@@ -258,7 +261,10 @@ func (r replicated) Wants(head replicate.Head) (from int64, wanted bool) {
 	_, known, ok := r.e.catalog.Head(head.Publisher)
 	held := r.e.catalog.Held(head.Publisher)
 	_, out := r.e.catalog.Quarantined(head.Publisher)
+	publishers, _ := r.e.catalog.Count()
 	switch {
+	case !ok && publishers >= catalog.MaxPublishers:
+		return 0, false // full: what is known is kept up to date
 	case out:
 		return 0, false // nothing more is accepted, and asking would only look like a lie
 	case !ok:
@@ -301,6 +307,8 @@ func (r replicated) Apply(_ context.Context, _ peer.ID, update []byte) error {
 	switch {
 	case err == nil, errors.Is(err, publisher.ErrStale), errors.As(err, &forked):
 		return nil // a fork is its publisher's fault, and telling us was right
+	case errors.Is(err, shared.ReasonLimitExceeded):
+		return nil // no room for this one; the rest of the exchange goes on
 	case errors.Is(err, publisher.ErrInvalid):
 		return shared.NewError(shared.ReasonIntegrity, "%w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"ggen.dev/marketplace/p2p/catalog"
 	"ggen.dev/marketplace/p2p/resolve"
@@ -104,10 +105,18 @@ type catalogSource struct {
 }
 
 // Versions implements resolve.Source.
-func (c *catalogSource) Versions(ctx context.Context, name string) ([]resolve.Version, error) {
-	pkg, err := c.e.choose(ctx, shared.Ref{Name: name, Publisher: c.named[name]})
+func (c *catalogSource) Versions(ctx context.Context, name, publisher string) ([]resolve.Version, string, error) {
+	ref := shared.Ref{Name: name, Publisher: c.named[name]}
+	if publisher != "" { // a requirement names it, and the user does not say otherwise
+		if !strings.HasPrefix(publisher, string(ref.Publisher)) {
+			return nil, "", shared.NewError(shared.ReasonUntrusted, "%s of publisher %s is needed, and %s is asked for or locked", name, publisher, ref.Publisher).
+				With("pinned", string(ref.Publisher)).With("offered", publisher)
+		}
+		ref.Publisher = shared.PublisherID(publisher)
+	}
+	pkg, err := c.e.choose(ctx, ref)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	c.chosen[name] = pkg
 	versions := make([]resolve.Version, 0, len(pkg.Releases))
@@ -115,10 +124,10 @@ func (c *catalogSource) Versions(ctx context.Context, name string) ([]resolve.Ve
 		v := resolve.Version{Version: rel.Semver(), Yanked: rel.Yanked}
 		for _, dep := range rel.Dependencies {
 			if !dep.Optional {
-				v.Requires = append(v.Requires, resolve.Requirement{Name: dep.Name, Range: dep.Constraint})
+				v.Requires = append(v.Requires, resolve.Requirement{Name: dep.Name, Publisher: string(dep.Publisher), Range: dep.Constraint})
 			}
 		}
 		versions = append(versions, v)
 	}
-	return versions, nil
+	return versions, string(pkg.Publisher), nil
 }

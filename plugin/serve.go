@@ -180,17 +180,39 @@ func serveOneCommand(ctx context.Context, stderr io.Writer) int {
 	}
 	life := newLife(0, true, func(bool) error { return nil })
 	defer life.close()
-	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig:  rpc.Handshake(),
-		VersionedPlugins: rpc.Plugins(&staying{engine, life}, life),
-		Logger:           hclog.NewNullLogger(),
-		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(options, rpc.ServerOptions(log)...)...)
-		},
-	})
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		plugin.Serve(&plugin.ServeConfig{
+			HandshakeConfig:  rpc.Handshake(),
+			VersionedPlugins: rpc.Plugins(&staying{engine, life}, life),
+			Logger:           hclog.NewNullLogger(),
+			GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
+				return grpc.NewServer(append(options, rpc.ServerOptions(log)...)...)
+			},
+		})
+	}()
+	waitForHost(ctx, served)
 	if err := engine.Close(); err != nil {
 		_, _ = fmt.Fprintln(stderr, err)
 		return 1
 	}
 	return 0
+}
+
+// waitForHost returns when the server has ended, on a signal, or when the host
+// is gone: a killed host cannot end its engine, which would keep the home locked.
+func waitForHost(ctx context.Context, served <-chan struct{}) {
+	host := os.Getppid()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for os.Getppid() == host {
+		select {
+		case <-served:
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }

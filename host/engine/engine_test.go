@@ -78,6 +78,10 @@ func connectAndPrint(home string) int {
 		return 1
 	}
 	fmt.Println(info.InstanceID)
+	if os.Getenv("GGEN_TEST_STAY") != "" {
+		fmt.Println(info.PID)
+		select {} // until it is killed
+	}
 	return 0
 }
 
@@ -266,9 +270,59 @@ func TestAStoppedEngineDoesNotHangTheHost(t *testing.T) {
 	_ = s.Close()
 	kill(t, info.PID, syscall.SIGSTOP)
 	defer kill(t, info.PID, syscall.SIGCONT)
-	if _, err := engine.Connect(t.Context(), cfg); !errors.Is(err, shared.ReasonEngineTimeout) {
+	// The signal may take a moment to arrive.
+	eventually(t, "the host gives up on it", func() bool {
+		s, err := engine.Connect(t.Context(), cfg)
+		if err == nil {
+			_ = s.Close()
+		}
+		return errors.Is(err, shared.ReasonEngineTimeout)
+	})
+}
+
+func TestAProjectsEngineNeedsConsent(t *testing.T) {
+	cfg := config(t)
+	cfg.PluginDirs = nil
+	cfg.Project = t.TempDir()
+	dir := filepath.Join(cfg.Project, ".ggen", "plugins")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	evil, ran := filepath.Join(dir, binaryName("99.0.0", 1)), filepath.Join(cfg.Project, "ran")
+	if err := os.WriteFile(evil, []byte("#!/bin/sh\ntouch "+ran+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeChecksum(evil); err != nil {
+		t.Fatal(err)
+	}
+	_, err := engine.Connect(t.Context(), cfg)
+	if !errors.Is(err, shared.ReasonEngineInvalid) || !strings.Contains(err.Error(), engine.ProjectVariable) {
 		t.Fatalf("got %v", err)
 	}
+	if _, err := os.Stat(ran); !errors.Is(err, os.ErrNotExist) {
+		t.Fatal("a program of the project was run")
+	}
+}
+
+func TestAnEngineForOneCommandDoesNotOutliveAKilledHost(t *testing.T) {
+	cfg := config(t)
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), "GGEN_TEST_CONNECT="+cfg.Home, "GGEN_TEST_PLUGINS="+built, "GGEN_TEST_STAY=1", engine.PerCommandVariable+"=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var instance string
+	var pid int
+	if _, err := fmt.Fscan(out, &instance, &pid); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	eventually(t, "the engine has noticed", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
 }
 
 func TestAnIdleEngineStopsByItself(t *testing.T) {

@@ -31,6 +31,12 @@ const DevVariable = "GGEN_PLUGIN_DEV"
 // PathVariable is a list of folders to look for engines in.
 const PathVariable = "GGEN_PLUGIN_PATH"
 
+// ProjectVariable, set to anything, allows engines from the project's folder. A
+// project is somebody else's files: without consent nothing in it is executed.
+const ProjectVariable = "GGEN_PLUGIN_PROJECT"
+
+const sourceProject = "project"
+
 // Candidate is an engine binary that was found. Nothing is executed to find it.
 type Candidate struct {
 	Path     string
@@ -61,7 +67,7 @@ func (cfg Config) places() []place {
 	add("--plugin-dir", cfg.PluginDirs...)
 	add(PathVariable, filepath.SplitList(os.Getenv(PathVariable))...)
 	if cfg.Project != "" {
-		add("project", filepath.Join(cfg.Project, ".ggen", "plugins"))
+		add(sourceProject, filepath.Join(cfg.Project, ".ggen", "plugins"))
 	}
 	add("home", filepath.Join(cfg.Home, "plugins"))
 	if self, err := os.Executable(); err == nil {
@@ -107,6 +113,9 @@ func Find(cfg Config) ([]Candidate, error) {
 			seen[path] = true
 			c.Path, c.Source = path, p.source
 			c.Why = c.unusable()
+			if p.source == sourceProject && os.Getenv(ProjectVariable) == "" {
+				c.Why = "engines of a project are used only when " + ProjectVariable + " is set: a folder that somebody sent you must not run programs"
+			}
 			found = append(found, c)
 		}
 	}

@@ -87,7 +87,7 @@ func (c *Catalog) Pin(names map[string]shared.PublisherID) error {
 func PublisherChanged(pin Pin, offered shared.PublisherID) error {
 	return shared.NewError(shared.ReasonUntrusted, "%s is pinned to publisher %s since %s, and not to %s",
 		pin.Name, pin.Publisher, pin.FirstUse.Format(time.DateOnly), offered).
-		WithHint("somebody else offers a package of the same name; if that is who you want, name the publisher in a project of its own").
+		WithHint("somebody else offers a package of the same name; if it is the other one that you want, use it with a home of its own (GGEN_HOME)").
 		With("pinned", string(pin.Publisher)).With("offered", string(offered))
 }
 

@@ -23,18 +23,26 @@ import (
 // a search that takes more than this is a puzzle that somebody made.
 const maxSteps = 100_000
 
+// maxRequirements bounds the requirements of all chosen packages together, about
+// 10 MB; the largest real projects elsewhere have some 10,000.
+const maxRequirements = 100_000
+
 // Requirement is "by needs a version of Name in Range". By is empty for what the
 // user asked for.
 type Requirement struct {
-	Name  string
-	Range string // empty: any release
-	By    string // name@version
+	Name      string
+	Publisher string // a complete ID or empty: whoever the source chooses
+	Range     string // empty: any release
+	By        string // name@version
 }
 
 func (r Requirement) String() string {
 	text := r.Name
 	if r.Range != "" {
 		text += " " + r.Range
+	}
+	if r.Publisher != "" {
+		text += " of publisher " + r.Publisher
 	}
 	if r.By == "" {
 		return "you ask for " + text
@@ -50,9 +58,10 @@ type Version struct {
 }
 
 // Source knows the versions of packages. It returns an error for a package that
-// does not exist.
+// does not exist, or not of the publisher that is named.
 type Source interface {
-	Versions(ctx context.Context, name string) ([]Version, error)
+	// publisher may be empty; chosen says whose package it is.
+	Versions(ctx context.Context, name, publisher string) (versions []Version, chosen string, err error)
 }
 
 // Choice is one package of a solution.
@@ -69,7 +78,7 @@ type Choice struct {
 func Solve(ctx context.Context, roots []Requirement, locked map[string]string, source Source) ([]Choice, error) {
 	s := &solver{
 		ctx: ctx, source: source, locked: locked,
-		versions: map[string][]Version{}, chosen: map[string]Version{}, ranges: map[string]*semver.Constraints{},
+		versions: map[string][]Version{}, chosen: map[string]Version{}, publishers: map[string]string{}, named: map[string]Requirement{}, ranges: map[string]*semver.Constraints{},
 	}
 	if err := s.solve(roots, 0); err != nil {
 		return nil, err
@@ -78,14 +87,16 @@ func Solve(ctx context.Context, roots []Requirement, locked map[string]string, s
 }
 
 type solver struct {
-	ctx      context.Context
-	source   Source
-	locked   map[string]string
-	versions map[string][]Version
-	chosen   map[string]Version
-	ranges   map[string]*semver.Constraints // parsed once: the same ones come again and again
-	steps    int
-	conflict error // the first one, which explains best
+	ctx        context.Context
+	source     Source
+	locked     map[string]string
+	versions   map[string][]Version
+	chosen     map[string]Version
+	publishers map[string]string              // whose package a name stands for
+	named      map[string]Requirement         // who first named a package's publisher
+	ranges     map[string]*semver.Constraints // parsed once: the same ones come again and again
+	steps      int
+	conflict   error // the first one, which explains best
 }
 
 // solve extends the choice until all open requirements are met, or gives up and
@@ -108,10 +119,16 @@ func (s *solver) solve(open []Requirement, checked int) error {
 	}
 	for _, v := range candidates {
 		s.chosen[name] = v
-		further := slices.Clone(open)
+		// All frames share one array: each reads only its own part, and what lies
+		// behind it belongs to the candidate that is being tried.
+		further := open
 		for _, r := range v.Requires {
 			r.By = name + "@" + v.Version.String()
 			further = append(further, r)
+		}
+		if len(further) > maxRequirements {
+			return shared.NewError(shared.ReasonUnsatisfiable, "the packages have more than %d requirements together", maxRequirements).
+				WithHint("somebody made them so; do not install %s", open[0].Name)
 		}
 		err = s.solve(further, len(open))
 		if err == nil || !isConflict(err) {
@@ -139,6 +156,9 @@ func (s *solver) next(open []Requirement, checked int) (wanted []Requirement, na
 		if i < checked {
 			continue
 		}
+		if err := s.samePublisher(r); err != nil {
+			return nil, "", err
+		}
 		if ok, err := s.meets(v.Version, r); err != nil {
 			return nil, "", err
 		} else if !ok {
@@ -162,13 +182,40 @@ func (s *solver) next(open []Requirement, checked int) (wanted []Requirement, na
 	return wanted, name, nil
 }
 
+// samePublisher refuses requirements that mean different publishers by one name:
+// a name stands for one package in a project, and which one is not guessed.
+func (s *solver) samePublisher(r Requirement) error {
+	if r.Publisher == "" {
+		return nil
+	}
+	refuse := func(have, by string) error {
+		return shared.NewError(shared.ReasonUntrusted, "%s is publisher %s's package here (%s), but %s", r.Name, have, by, r).
+			WithHint("one project can hold only one of them: ask the publisher of %s, or remove what needs the other one", r.By).
+			With("pinned", have).With("offered", r.Publisher)
+	}
+	if have, loaded := s.publishers[r.Name]; loaded && have != r.Publisher {
+		return refuse(have, "that is who the name means")
+	}
+	if first, named := s.named[r.Name]; named && first.Publisher != r.Publisher {
+		return refuse(first.Publisher, first.String())
+	}
+	s.named[r.Name] = r
+	return nil
+}
+
 // candidates lists the versions that meet all requirements, the best first: the
 // locked one, then the newest; yanked ones only if they are locked.
 func (s *solver) candidates(name string, wanted []Requirement) ([]Version, error) {
+	for _, r := range wanted {
+		if err := s.samePublisher(r); err != nil {
+			return nil, err
+		}
+	}
 	all, ok := s.versions[name]
 	if !ok {
+		var chosen string
 		var err error
-		if all, err = s.source.Versions(s.ctx, name); err != nil {
+		if all, chosen, err = s.source.Versions(s.ctx, name, s.named[name].Publisher); err != nil {
 			if wanted[0].By != "" {
 				e := *shared.AsError(err)
 				e.Message = wanted[0].String() + ": " + e.Message
@@ -178,7 +225,7 @@ func (s *solver) candidates(name string, wanted []Requirement) ([]Version, error
 		}
 		all = slices.Clone(all)
 		slices.SortStableFunc(all, func(a, b Version) int { return b.Version.Compare(a.Version) })
-		s.versions[name] = all
+		s.versions[name], s.publishers[name] = all, chosen
 	}
 	var locked, stable, previews []Version
 	for _, v := range all {

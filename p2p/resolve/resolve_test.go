@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -18,7 +19,7 @@ import (
 // ends in "!" is yanked.
 type universe map[string][]string
 
-func (u universe) Versions(_ context.Context, name string) ([]resolve.Version, error) {
+func (u universe) Versions(_ context.Context, name, publisher string) ([]resolve.Version, string, error) {
 	var versions []resolve.Version
 	for key, needs := range u {
 		n, v, _ := strings.Cut(key, "@")
@@ -32,9 +33,12 @@ func (u universe) Versions(_ context.Context, name string) ([]resolve.Version, e
 		versions = append(versions, version)
 	}
 	if len(versions) == 0 {
-		return nil, shared.NewError(shared.ReasonNotFound, "nobody knows %s", name)
+		return nil, "", shared.NewError(shared.ReasonNotFound, "nobody knows %s", name)
 	}
-	return versions, nil
+	if publisher == "" {
+		publisher = "anybody"
+	}
+	return versions, publisher, nil
 }
 
 func requirement(text string) resolve.Requirement {
@@ -194,10 +198,10 @@ func consistent(u universe, chosen map[string]string) bool {
 // next layer.
 type thousand struct{}
 
-func (thousand) Versions(_ context.Context, name string) ([]resolve.Version, error) {
+func (thousand) Versions(_ context.Context, name, _ string) ([]resolve.Version, string, error) {
 	var n int
 	if _, err := fmt.Sscanf(name, "p%d", &n); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var versions []resolve.Version
 	for v := range 20 {
@@ -209,7 +213,69 @@ func (thousand) Versions(_ context.Context, name string) ([]resolve.Version, err
 		}
 		versions = append(versions, version)
 	}
-	return versions, nil
+	return versions, "anybody", nil
+}
+
+// TestANameMeansOnePublisher: nobody slips another publisher's package under a
+// name that somebody else means.
+func TestANameMeansOnePublisher(t *testing.T) {
+	u := universe{"a@1.0.0": {"lib"}, "b@1.0.0": {"lib"}, "lib@1.0.0": nil}
+	for _, tc := range []struct {
+		name, a, b string
+		ok         bool
+	}{
+		{"nobody names one", "", "", true},
+		{"one does, before it is chosen", "acme", "", true},
+		{"both the same", "acme", "acme", true},
+		{"two different ones", "acme", "evil", false},
+		{"one that the name does not mean", "", "evil", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			named := naming{u, map[string]string{"a": tc.a, "b": tc.b}}
+			_, err := resolve.Solve(t.Context(), []resolve.Requirement{{Name: "a"}, {Name: "lib"}, {Name: "b"}}, nil, named)
+			if tc.ok != (err == nil) || err != nil && !errors.Is(err, shared.ReasonUntrusted) {
+				t.Fatalf("got %v, want ok=%v", err, tc.ok)
+			}
+		})
+	}
+}
+
+// naming adds a publisher to what some packages require.
+type naming struct {
+	universe
+	publishers map[string]string
+}
+
+func (n naming) Versions(ctx context.Context, name, publisher string) ([]resolve.Version, string, error) {
+	versions, chosen, err := n.universe.Versions(ctx, name, publisher)
+	for i := range versions {
+		for j := range versions[i].Requires {
+			versions[i].Requires[j].Publisher = n.publishers[name]
+		}
+	}
+	return versions, chosen, err
+}
+
+// TestManyRequirementsCostLittle: a package of a stranger cannot make the solver
+// eat the machine.
+func TestManyRequirementsCostLittle(t *testing.T) {
+	u := universe{}
+	for i := range 600 {
+		var needs []string
+		for j := i + 1; j < min(i+129, 600); j++ {
+			needs = append(needs, fmt.Sprintf("p%d", j))
+		}
+		u[fmt.Sprintf("p%d@1.0.0", i)] = needs
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := solve(t, u, nil, "p0"); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if grown := (after.TotalAlloc - before.TotalAlloc) >> 20; grown > 300 {
+		t.Fatalf("it allocated %d MiB", grown)
+	}
 }
 
 func BenchmarkSolveThousandPackages(b *testing.B) {
