@@ -5,20 +5,21 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
+	"go.uber.org/goleak"
 
 	"ggen.dev/marketplace/p2p/archive"
 	"ggen.dev/marketplace/shared"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // item is one header and content of a tar stream under test.
 type item struct {
@@ -28,6 +29,10 @@ type item struct {
 
 func file(name, content string) item {
 	return item{tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644}, content}
+}
+
+func folder(name string) item {
+	return item{header: tar.Header{Name: name + "/", Typeflag: tar.TypeDir, Mode: 0o755}}
 }
 
 func stream(t testing.TB, items ...item) io.Reader {
@@ -131,7 +136,14 @@ func TestPackRefuses(t *testing.T) {
 		{"folder differs in case", []item{file("a/x", ""), file("A/y", "")}, "upper and lower case"},
 		{"file and folder", []item{file("a", ""), file("a/b", "")}, "folder too"},
 		{"device name of Windows", []item{file("aux.txt", "")}, "Windows"},
+		{"device name with a raised digit", []item{file("COM\u00b9", "")}, "Windows"},
+		{"device name with a space", []item{file("a/con .txt", "")}, "Windows"},
 		{"ends in a dot", []item{file("a.", "")}, "Windows"},
+		{"ends in a space", []item{file("a /b", "")}, "Windows"},
+		{"wildcard", []item{file("a*", "")}, "character"},
+		{"line separator", []item{file("a\u2028b", "")}, "character"},
+		{"folder and file", []item{file("a/b", ""), file("a", "")}, "folder too"},
+		{"short name of git's folder", []item{file("x/GIT~1/config", "")}, "git"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			scratch := t.TempDir()
@@ -139,11 +151,73 @@ func TestPackRefuses(t *testing.T) {
 			if !errors.Is(err, shared.ReasonInvalidPackage) || !strings.Contains(err.Error(), tc.says) {
 				t.Fatalf("got %v, want %q", err, tc.says)
 			}
-			if left, err := os.ReadDir(scratch); err != nil || len(left) > 0 {
-				t.Fatalf("it left %v, %v", left, err)
+			if len(tc.items) > 0 && shared.AsError(err).Metadata["path"] == "" {
+				t.Fatal("no path in the metadata")
 			}
+			isEmpty(t, scratch)
 		})
 	}
+}
+
+// isEmpty fails the test if something is in a folder.
+func isEmpty(t testing.TB, dir string) {
+	t.Helper()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Fatalf("%s holds %v, %v", dir, left, err)
+	}
+}
+
+func TestPackOfABrokenStream(t *testing.T) {
+	whole, err := io.ReadAll(stream(t, file("a", strings.Repeat("x", 5000)), file("b", "y")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	broken := shared.NewError(shared.ReasonEngineFailed, "the other side hung up")
+	for _, tc := range []struct {
+		name string
+		ctx  context.Context
+		r    io.Reader
+		want shared.Reason
+	}{
+		{"it ends in a header", t.Context(), bytes.NewReader(whole[:300]), shared.ReasonInvalidPackage},
+		{"it ends in a file", t.Context(), bytes.NewReader(whole[:2000]), shared.ReasonInvalidPackage},
+		{"it ends between two files", t.Context(), bytes.NewReader(whole[:512+5120]), shared.ReasonInvalidPackage},
+		{"it ends in the padding", t.Context(), bytes.NewReader(whole[:512+5001]), shared.ReasonInvalidPackage},
+		{"half an end mark", t.Context(), bytes.NewReader(whole[:len(whole)-512]), shared.ReasonInvalidPackage},
+		{"it is no tar", t.Context(), strings.NewReader(strings.Repeat("no", 1000)), shared.ReasonInvalidPackage},
+		{"the sender fails in a file", t.Context(), io.MultiReader(bytes.NewReader(whole[:2000]), iotest.ErrReader(broken)), shared.ReasonEngineFailed},
+		{"the sender fails between two", t.Context(), io.MultiReader(bytes.NewReader(whole[:512+5120]), iotest.ErrReader(broken)), shared.ReasonEngineFailed},
+		{"the caller gives up", canceled, bytes.NewReader(whole), shared.ReasonCanceled},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			scratch := t.TempDir()
+			_, err := archive.Pack(tc.ctx, tc.r, scratch, archive.Limits{})
+			if err == nil || shared.AsError(err).Reason != tc.want {
+				t.Fatalf("got %v, want %s", err, tc.want)
+			}
+			isEmpty(t, scratch)
+		})
+	}
+}
+
+func TestPackGivesUpWithItsCallerWhileItWrites(t *testing.T) {
+	whole, err := io.ReadAll(stream(t, oddTree()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	last := len(whole) - 512
+	r := io.MultiReader(bytes.NewReader(whole[:last]), readerFunc(func(p []byte) (int, error) {
+		cancel()
+		return copy(p, whole[last:]), nil
+	}))
+	scratch := t.TempDir()
+	if _, err := archive.Pack(ctx, r, scratch, archive.Limits{}); err == nil || shared.AsError(err).Reason != shared.ReasonCanceled {
+		t.Fatalf("got %v", err)
+	}
+	isEmpty(t, scratch)
 }
 
 func TestPackIsBounded(t *testing.T) {
@@ -165,9 +239,32 @@ func TestPackIsBounded(t *testing.T) {
 }
 
 func TestVersionControlIsLeftOut(t *testing.T) {
-	p := pack(t, file("a", "x"), file(".git/config", "secret"), file(".ggen/packages/b", "y"))
-	if len(p.Index.Files) != 1 || strings.Join(p.Skipped, " ") != ".ggen .git" {
-		t.Fatalf("files %v, skipped %v", p.Index.Files, p.Skipped)
+	p := pack(t, file("a", "x"), file(".git/config", "secret"), file(".ggen/packages/b", "y"), file("sub/.GIT", "gitdir: elsewhere"),
+		file("sub/.gitignore", "z"), file("sub/.ggen/c", "kept, it is not ours"))
+	var paths []string
+	for _, f := range p.Index.Files {
+		paths = append(paths, f.Path)
+	}
+	if got := strings.Join(paths, " "); got != "a sub/.ggen/c sub/.gitignore" {
+		t.Fatalf("files %s", got)
+	}
+	if got := strings.Join(p.Skipped, " "); got != ".ggen .git sub/.GIT" {
+		t.Fatalf("skipped %s", got)
+	}
+}
+
+func TestReadFile(t *testing.T) {
+	p := pack(t, file("a", "content"), item{header: tar.Header{Name: "d/", Typeflag: tar.TypeDir}})
+	if data, err := p.ReadFile("a", 7); err != nil || string(data) != "content" {
+		t.Fatalf("%q, %v", data, err)
+	}
+	if _, err := p.ReadFile("a", 6); !errors.Is(err, shared.ReasonLimitExceeded) {
+		t.Fatalf("over the limit: %v", err)
+	}
+	for _, name := range []string{"b", "d"} {
+		if _, err := p.ReadFile(name, 7); err == nil {
+			t.Fatalf("%s was read", name)
+		}
 	}
 }
 
@@ -179,205 +276,4 @@ func open(t testing.TB, p *archive.Packed) *os.File {
 	}
 	t.Cleanup(func() { _ = f.Close() })
 	return f
-}
-
-func TestUnpack(t *testing.T) {
-	p := pack(t, oddTree()...)
-	dest := filepath.Join(t.TempDir(), "parent", "pkg")
-	if err := archive.Unpack(t.Context(), open(t, p), p.Index, dest); err != nil {
-		t.Fatal(err)
-	}
-	check := func(t *testing.T) {
-		t.Helper()
-		diff, err := archive.Compare(t.Context(), dest, p.Index)
-		if err != nil || !diff.Empty() {
-			t.Fatalf("%+v, %v", diff, err)
-		}
-		if digest, err := archive.DigestDir(t.Context(), dest); err != nil || digest != p.Index.Digest {
-			t.Fatalf("the folder's digest is %s, not %s, %v", digest, p.Index.Digest, err)
-		}
-		if left, err := os.ReadDir(filepath.Dir(dest)); err != nil || len(left) != 1 {
-			t.Fatalf("beside it lies %v, %v", left, err)
-		}
-	}
-	check(t)
-	t.Run("over an older one", func(t *testing.T) {
-		if err := os.WriteFile(filepath.Join(dest, "extra"), nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := archive.Unpack(t.Context(), open(t, p), p.Index, dest); err != nil {
-			t.Fatal(err)
-		}
-		check(t)
-	})
-	t.Run("a damaged archive changes nothing", func(t *testing.T) {
-		data, err := io.ReadAll(open(t, p))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, at := range []int{0, 100, 513, len(data) / 2, len(data) - 1} {
-			damaged := bytes.Clone(data)
-			damaged[at] ^= 1
-			if err := archive.Unpack(t.Context(), bytes.NewReader(damaged), p.Index, dest); !errors.Is(err, shared.ReasonIntegrity) {
-				t.Errorf("bit at %d: %v", at, err)
-			}
-			check(t)
-		}
-		for _, end := range []int{0, 600, len(data) - 1024, len(data) - 1} {
-			if err := archive.Unpack(t.Context(), bytes.NewReader(data[:end]), p.Index, dest); !errors.Is(err, shared.ReasonIntegrity) {
-				t.Errorf("cut at %d: %v", end, err)
-			}
-			check(t)
-		}
-		if err := archive.Unpack(t.Context(), io.MultiReader(bytes.NewReader(data), strings.NewReader("more")), p.Index, dest); !errors.Is(err, shared.ReasonIntegrity) {
-			t.Errorf("longer: %v", err)
-		}
-		check(t)
-	})
-}
-
-func TestCompare(t *testing.T) {
-	p := pack(t, file("a", "1"), file("b", "2"), file("dir/c", "3"))
-	dest := filepath.Join(t.TempDir(), "pkg")
-	if err := archive.Unpack(t.Context(), open(t, p), p.Index, dest); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(
-		os.WriteFile(filepath.Join(dest, "a"), []byte("x"), 0o644),
-		os.Remove(filepath.Join(dest, "b")),
-		os.Chmod(filepath.Join(dest, "dir", "c"), 0o755),
-		os.WriteFile(filepath.Join(dest, "dir", "new"), nil, 0o644),
-	); err != nil {
-		t.Fatal(err)
-	}
-	got, err := archive.Compare(t.Context(), dest, p.Index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(archive.Diff{Modified: []string{"a", "dir/c"}, Missing: []string{"b"}, Extra: []string{"dir/new"}}, got); diff != "" {
-		t.Fatal(diff)
-	}
-}
-
-func TestIndexOfALargeFile(t *testing.T) {
-	p := pack(t, file("big", strings.Repeat("0123456789abcdef", archive.ChunkSize/8)))
-	if len(p.Index.Chunks) != 3 {
-		t.Fatalf("%d chunks for %d bytes", len(p.Index.Chunks), p.Index.Size)
-	}
-	data, err := p.Index.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, err := archive.ParseIndex(data, archive.Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(p.Index, again); diff != "" {
-		t.Fatal(diff)
-	}
-	if _, err := archive.ParseIndex(data, archive.Limits{Bytes: 1000}); !errors.Is(err, shared.ReasonIntegrity) {
-		t.Fatalf("over the installer's limit: %v", err)
-	}
-}
-
-// TestAnyTreeComesBack: what was packed is what is unpacked.
-func TestAnyTreeComesBack(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		names := rapid.SliceOfNDistinct(rapid.StringMatching(`[a-z]{1,6}(/[a-z]{1,6}){0,2}\.txt`), 1, 12, rapid.ID[string]).Draw(rt, "names")
-		var items []item
-		for _, name := range names {
-			it := file(name, rapid.StringN(0, 200, 800).Draw(rt, "content"))
-			if rapid.Bool().Draw(rt, "executable") {
-				it.header.Mode = 0o755
-			}
-			items = append(items, it)
-		}
-		p := pack(t, items...)
-		shuffled := rapid.Permutation(items).Draw(rt, "order")
-		if again := pack(t, shuffled...); again.Index.Digest != p.Index.Digest {
-			rt.Fatalf("the order of the input changes the digest")
-		}
-		dest := filepath.Join(t.TempDir(), "pkg")
-		if err := archive.Unpack(t.Context(), open(t, p), p.Index, dest); err != nil {
-			rt.Fatal(err)
-		}
-		if diff, err := archive.Compare(t.Context(), dest, p.Index); err != nil || !diff.Empty() {
-			rt.Fatalf("%+v, %v", diff, err)
-		}
-	})
-}
-
-func FuzzPack(f *testing.F) {
-	seed, err := io.ReadAll(stream(f, oddTree()...))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(seed)
-	f.Add([]byte("not a tar"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := archive.Pack(t.Context(), bytes.NewReader(data), t.TempDir(), archive.Limits{Files: 100, Bytes: 1 << 20})
-		if err != nil {
-			return
-		}
-		defer func() { _ = p.Close() }()
-		dest := filepath.Join(t.TempDir(), "pkg")
-		if err := archive.Unpack(t.Context(), open(t, p), p.Index, dest); err != nil {
-			t.Fatalf("packed and does not unpack: %v", err)
-		}
-	})
-}
-
-func FuzzParseIndex(f *testing.F) {
-	p := pack(f, oddTree()...)
-	data, err := p.Index.Marshal()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(data)
-	f.Add([]byte(`{"v":1,"size":-1}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		ix, err := archive.ParseIndex(data, archive.Limits{})
-		if err != nil {
-			return
-		}
-		for _, file := range ix.Files {
-			if archive.CheckPath(file.Path) != nil || file.Offset+file.Size > ix.Size {
-				t.Fatalf("accepted %+v", file)
-			}
-		}
-	})
-}
-
-func FuzzUnpack(f *testing.F) {
-	p := pack(f, oddTree()...)
-	data, err := io.ReadAll(open(f, p))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(data)
-	f.Fuzz(func(t *testing.T, data []byte) {
-		parent := t.TempDir()
-		err := archive.Unpack(t.Context(), bytes.NewReader(data), p.Index, filepath.Join(parent, "pkg"))
-		left, readErr := os.ReadDir(parent)
-		if readErr != nil || (err != nil) != (len(left) == 0) {
-			t.Fatalf("%v left %v, %v", err, left, readErr)
-		}
-	})
-}
-
-// BenchmarkDigestDir compares the canonical digest of a folder with what hashing
-// the same bytes costs at the least.
-func BenchmarkDigestDir(b *testing.B) {
-	dir := b.TempDir()
-	for i := range 300 {
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("f%03d", i)), bytes.Repeat([]byte{byte(i)}, 64<<10), 0o644); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.SetBytes(300 * 64 << 10)
-	for b.Loop() {
-		if _, err := archive.DigestDir(b.Context(), dir); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

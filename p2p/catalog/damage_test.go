@@ -65,6 +65,9 @@ func TestDamage(t *testing.T) {
 			if !errors.Is(err, shared.ReasonStorage) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), string(id)) {
 				t.Fatalf("got %v; want STORAGE that names file and publisher", err)
 			}
+			if strings.HasPrefix(name, "an entry with") && !strings.Contains(err.Error(), "entry 3") {
+				t.Fatalf("got %v; want the number of the entry", err)
+			}
 			// An open catalogue meets the damage too.
 			for from := range int64(11) {
 				u, err := c.Since(id, from, 1<<20)
@@ -108,10 +111,63 @@ func TestDamage(t *testing.T) {
 	})
 }
 
+func TestDamagedHashesAreNotSigned(t *testing.T) {
+	c, db := openAt(t, filepath.Join(t.TempDir(), "market.db"))
+	key := newKey(t) // without a mark
+	for i := range 10 {
+		publish(t, c, key, release("pack", fmt.Sprintf("1.%d.0", i), fmt.Sprint(i)))
+	}
+	id := c.Heads()[0].Publisher
+	if err := db.Update(func(tx *bbolt.Tx) error {
+		hashes := tx.Bucket([]byte("logs")).Bucket([]byte(id)).Bucket([]byte("hashes"))
+		root := []byte{0, 0, 0, 0, 0, 0, 0, byte(tlog.StoredHashIndex(3, 0))} // of the first eight entries
+		return hashes.Put(root, make([]byte, tlog.HashSize))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.Publish(key, release("pack", "2.0.0", "a")); !errors.Is(err, shared.ReasonStorage) || !strings.Contains(err.Error(), string(id)) {
+		t.Fatalf("got %v, want STORAGE that names the publisher", err)
+	}
+}
+
+// TestEntriesThatWereNotSigned swaps the entries and their hashes for others that
+// fit together, but not under the head.
+func TestEntriesThatWereNotSigned(t *testing.T) {
+	key := newKey(t)
+	_, from := openAt(t, filepath.Join(t.TempDir(), "from.db"))
+	_, to := openAt(t, filepath.Join(t.TempDir(), "to.db"))
+	var id shared.PublisherID
+	for db, content := range map[*bbolt.DB]string{from: "a", to: "b"} {
+		c, err := catalog.Open(db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		publish(t, c, key, release("pack", "1.0.0", content))
+		id = c.Heads()[0].Publisher
+	}
+	if err := from.View(func(read *bbolt.Tx) error {
+		return to.Update(func(write *bbolt.Tx) error {
+			for _, name := range []string{"entries", "hashes"} {
+				target := write.Bucket([]byte("logs")).Bucket([]byte(id)).Bucket([]byte(name))
+				if err := read.Bucket([]byte("logs")).Bucket([]byte(id)).Bucket([]byte(name)).ForEach(target.Put); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := catalog.Open(to); !errors.Is(err, shared.ReasonStorage) {
+		t.Fatalf("got %v, want STORAGE", err)
+	}
+}
+
 // logOf makes a log of raw entries by other means than the catalogue.
 type logOf struct {
 	t      testing.TB
 	key    *publisher.Key
+	known  shared.PublisherID
 	log    publisher.Log
 	hashes memory
 }
@@ -134,11 +190,13 @@ func newLogOf(t testing.TB) *logOf {
 
 func (l *logOf) id() shared.PublisherID {
 	l.t.Helper()
-	id, err := publisher.IDOf(l.key)
-	if err != nil {
-		l.t.Fatal(err)
+	if l.known == "" {
+		var err error
+		if l.known, err = publisher.IDOf(l.key); err != nil {
+			l.t.Fatal(err)
+		}
 	}
-	return id
+	return l.known
 }
 
 func (l *logOf) append(entries ...[]byte) publisher.Update {

@@ -78,9 +78,9 @@ func (h *home) copy(from, to string) {
 	}
 }
 
-func (h *home) publish(version string) *publisher.Update {
+func (h *home) publish(version string) {
 	h.t.Helper()
-	return publish(h.t, h.Catalog, h.key, release("pack", version, version))
+	publish(h.t, h.Catalog, h.key, release("pack", version, version))
 }
 
 // follow brings to up to date with from, as two peers do.
@@ -199,11 +199,31 @@ func TestCrashBetweenMarkAndStore(t *testing.T) {
 func TestFailedStoreBurnsNoVersion(t *testing.T) {
 	h := newHome(t)
 	h.publish("1.0.0")
+	before, err := h.key.Mark(h.Heads()[0].Publisher)
+	if err != nil {
+		t.Fatal(err)
+	}
 	h.stop()
-	if _, _, err := h.Publish(h.key, release("pack", "1.1.0", "a")); !errors.Is(err, shared.ReasonStorage) {
+	// The log can be read and the mark written, and then storing fails.
+	db, err := bbolt.Open(h.path("market.db"), 0o600, &bbolt.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := catalog.Open(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = c.Publish(h.key, release("pack", "1.1.0", "a"))
+	if !errors.Is(err, shared.ReasonStorage) {
 		t.Fatalf("got %v, want STORAGE", err)
 	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
 	h.start()
+	if after, err := h.key.Mark(before.Publisher); err != nil || after.Size != 1 || after.Hash != before.Hash {
+		t.Fatalf("the mark is %+v, %v", after, err)
+	}
 	if r, _, err := h.Publish(h.key, release("pack", "1.1.0", "b")); err != nil || r.Entry != 1 {
 		t.Fatalf("got %+v, %v", r, err)
 	}

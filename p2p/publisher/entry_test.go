@@ -35,6 +35,8 @@ func TestParseEntry(t *testing.T) {
 		{"a null release", `{"v":1,"kind":"release",` + head + `,"release":null}`, publisher.ErrInvalid, false},
 		{"a future format", `{"v":2,"kind":"release",` + head + `,"release":"elsewhere","Extra":1}`, publisher.ErrInvalid, false},
 		{"a future format with plain keys", `{"v":2,"kind":"release",` + head + `,"release":"elsewhere","extra":{"Free":1,"free":2}}`, nil, true},
+		{"a future format that looks like ours", `{"v":2,"kind":"release",` + head + `,"release":` + release + `}`, nil, true},
+		{"a release in a yank", `{"v":1,"kind":"yank",` + head + `,"release":` + release + `}`, publisher.ErrInvalid, false},
 		{"an unknown kind", `{"v":1,"kind":"delegate",` + head + `,"release":{"name":5},"yank":7}`, nil, true},
 		{"a future format without a publisher", `{"v":2,"kind":"release","time":1000000000}`, publisher.ErrInvalid, false},
 		{"a time that overflows", `{"v":1,"kind":"x",` + strings.Replace(head, "1000000000", "9223372036854775807", 1) + `}`, publisher.ErrInvalid, false},

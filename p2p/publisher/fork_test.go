@@ -292,3 +292,25 @@ func TestRootDocumentsAreUnambiguous(t *testing.T) {
 		}
 	}
 }
+
+func TestHeadOfNoEntriesHasOneHash(t *testing.T) {
+	now, key := time.Now(), newKey(t)
+	_, u := appended(t, key, now, "1.0.0")
+	chain, err := publisher.ParseChain(u.Roots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty, err := tlog.TreeHash(0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for hash, want := range map[tlog.Hash]error{empty: nil, {1}: publisher.ErrInvalid} {
+		head, err := publisher.SignHead(key, chain.ID, 0, hash, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := publisher.OpenHead(head.Signed, chain, now); !errors.Is(err, want) {
+			t.Fatalf("got %v, want %v", err, want)
+		}
+	}
+}

@@ -8,7 +8,8 @@
 // a head is a signed note as in the Go checksum database (sumdb/note). Both can
 // be checked with tools that know nothing of ggen.
 //
-// Everything here is pure computation on bytes, except for the key file. Package
+// Everything here is pure computation on bytes, except for the key file and the
+// [Mark] beside it, which keeps a publisher from contradicting itself. Package
 // catalog stores logs; packages gossip, routing and replicate carry updates.
 package publisher
 
@@ -122,17 +123,14 @@ func ParseEntry(data []byte, now time.Time) (Entry, error) {
 	if len(data) > MaxEntrySize {
 		return Entry{}, invalid("the entry has %d bytes; %d are allowed", len(data), MaxEntrySize)
 	}
-	if err := checkJSON(data, false); err != nil {
-		return Entry{}, invalid("entry: %w", err)
-	}
 	e, err := decodeEntry(data)
 	if err != nil {
 		return Entry{}, invalid("entry: %w", err)
 	}
-	if e.Release != nil || e.Yank != nil {
-		if err := checkJSON(data, true); err != nil {
-			return Entry{}, invalid("entry: %w", err)
-		}
+	// How an entry without effect is to be read below its own keys is left to
+	// those who know it.
+	if err := scanKeys(data, e.Release != nil || e.Yank != nil); err != nil {
+		return Entry{}, invalid("entry: %w", err)
 	}
 	if err := e.check(); err != nil {
 		return Entry{}, err
@@ -157,7 +155,22 @@ func DecodeEntry(data []byte) (Entry, error) {
 }
 
 // decodeEntry decodes what this version knows, and nothing of the rest.
-func decodeEntry(data []byte) (Entry, error) {
+func decodeEntry(data []byte) (e Entry, err error) {
+	if err := json.Unmarshal(data, &e); err != nil {
+		return decodeForeign(data)
+	}
+	if e.Format != entryFormat || e.Kind != KindRelease {
+		e.Release = nil
+	}
+	if e.Format != entryFormat || e.Kind != KindYank && e.Kind != KindUnyank {
+		e.Yank = nil
+	}
+	return e, nil
+}
+
+// decodeForeign is decodeEntry for an entry whose unknown parts have the names of
+// known ones.
+func decodeForeign(data []byte) (Entry, error) {
 	var e struct {
 		Format    int                `json:"v"`
 		Kind      Kind               `json:"kind"`

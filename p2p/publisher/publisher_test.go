@@ -156,7 +156,7 @@ func TestLoadOrCreateKey(t *testing.T) {
 
 func TestKeyDoesNotPrintItsSecret(t *testing.T) {
 	key := newKey(t)
-	public := fmt.Sprintf("%s", []byte(key.Public()))
+	public := string(key.Public())
 	for _, verb := range []string{"%v", "%s", "%+v"} {
 		if text := fmt.Sprintf(verb, key); text != key.String() || strings.Contains(text, public) {
 			t.Errorf("%s prints %q", verb, text)
@@ -166,7 +166,8 @@ func TestKeyDoesNotPrintItsSecret(t *testing.T) {
 
 func TestPublisherIDDependsOnTheKeyAlone(t *testing.T) {
 	key := newKey(t)
-	if idOf(t, key) != idOf(t, key) || !idOf(t, key).Complete() {
+	first, second := idOf(t, key), idOf(t, key)
+	if first != second || !first.Complete() {
 		t.Fatal("the ID is not stable")
 	}
 	if idOf(t, key) == idOf(t, newKey(t)) {

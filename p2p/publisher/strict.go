@@ -12,15 +12,16 @@ const (
 	maxKeys  = 64 // keys of one object; a release has 15
 )
 
-// checkJSON refuses JSON objects that two readers could understand differently:
-// invalid UTF-8, and keys that occur twice or are not plain lower-case words
-// (encoding/json takes "Name" for "name", and the last of two; others do not).
-// If deep is false, only the outermost keys are checked.
-func checkJSON(data []byte, deep bool) error {
+// scanKeys refuses JSON, which is known to be valid, unless it is an object that
+// all readers understand alike. Not so are invalid UTF-8, and keys that occur
+// twice or are not plain lower-case words (encoding/json takes "Name" for "name",
+// and the last of two; others do not). If deep is false, only the outermost keys
+// are looked at.
+func scanKeys(data []byte, deep bool) error {
 	if !utf8.Valid(data) {
 		return errors.New("not valid UTF-8")
 	}
-	if len(data) == 0 || data[0] != '{' || !json.Valid(data) {
+	if len(data) == 0 || data[0] != '{' {
 		return errors.New("not a JSON object")
 	}
 	var levels []level
@@ -53,10 +54,10 @@ func checkJSON(data []byte, deep bool) error {
 
 // strictJSON decodes data if it can be understood in one way only.
 func strictJSON(data []byte, into any) error {
-	if err := checkJSON(data, true); err != nil {
+	if err := json.Unmarshal(data, into); err != nil {
 		return err
 	}
-	return json.Unmarshal(data, into)
+	return scanKeys(data, true)
 }
 
 // level is one object or array that the scan is inside of.
