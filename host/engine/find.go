@@ -31,7 +31,7 @@ const DevVariable = "GGEN_PLUGIN_DEV"
 // PathVariable is a list of folders to look for engines in.
 const PathVariable = "GGEN_PLUGIN_PATH"
 
-// ProjectVariable, set to anything, allows engines from the project's folder. A
+// ProjectVariable is the environment variable that, set to anything, allows engines from the project's folder. A
 // project is somebody else's files: without consent nothing in it is executed.
 const ProjectVariable = "GGEN_PLUGIN_PROJECT"
 

@@ -92,7 +92,7 @@ func TestUnpackAnywhereCut(t *testing.T) {
 	p := pack(t, file("a", strings.Repeat("x", 5000)), file("b", "y"))
 	data := content(t, p)
 	parent := t.TempDir()
-	for end := range len(data) {
+	for end := range data {
 		if end%128 > 1 { // both sides of each border, and some in between
 			continue
 		}

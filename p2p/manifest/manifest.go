@@ -24,8 +24,17 @@ import (
 // MaxSize bounds a manifest, in bytes. The largest real one has 13 KB.
 const MaxSize = 256 << 10
 
-// maxExtra bounds the unknown keys that are kept.
-const maxExtra = 64
+// Limits on the unknown values that are kept: the largest real manifest has 30,
+// and none is longer than a download address.
+const (
+	maxExtra      = 64  // values
+	maxExtraKey   = 64  // bytes of a key, tables included; longer ones are dropped
+	maxExtraValue = 256 // bytes; longer ones are dropped
+	maxExtraDepth = 4   // tables in tables
+)
+
+// maxVersion bounds a version, in bytes; semver itself does not.
+const maxVersion = 64
 
 // tables maps the accepted file names to the table that describes the package.
 var tables = map[string]string{"package.toml": "package", "gpack.toml": "gpack", "pack.toml": "pack"}
@@ -48,7 +57,9 @@ type Manifest struct {
 	Repository   string
 	Readme       string
 	Dependencies []shared.Dependency // by name
-	Extra        map[string]string   // unknown plain values of the package's table
+	// Extra are the unknown plain values of the package's table. Those of its own
+	// tables have dotted keys, as in "metadata.sparql_templates".
+	Extra map[string]string
 }
 
 // Find picks the manifest among the names of a folder's files. Errors:
@@ -74,7 +85,7 @@ func Find(names []string) (string, error) {
 		return "", shared.NewError(shared.ReasonInvalidManifest, "the folder has no manifest%s", seen).
 			WithHint("write a package.toml with a table [package]; gpack.toml with [gpack] and pack.toml with [pack] are accepted too")
 	}
-	return "", shared.NewError(shared.ReasonInvalidManifest, "the folder has two manifests: %s", strings.Join(found, " and ")).
+	return "", shared.NewError(shared.ReasonInvalidManifest, "the folder has %s manifests: %s", []string{2: "two", 3: "three"}[len(found)], strings.Join(found, " and ")).
 		WithHint("keep one of them")
 }
 
@@ -177,6 +188,10 @@ func (r *reader) checkIdentity(m *Manifest) {
 		r.err = problem(r.file, "[%s] name: %s", r.table, typed.Message).WithHint("%s", typed.Hint)
 		return
 	}
+	if len(m.Version) > maxVersion {
+		r.err = problem(r.file, "[%s] version has %d bytes; %d are allowed", r.table, len(m.Version), maxVersion)
+		return
+	}
 	if _, err := semver.StrictNewVersion(m.Version); err != nil {
 		r.err = problem(r.file, "[%s] version: %q is not a semantic version: %v", r.table, m.Version, err).
 			WithHint("write it as MAJOR.MINOR.PATCH, for example 1.0.0 (https://semver.org)")
@@ -240,22 +255,45 @@ func (r *reader) list(key string) []string {
 
 // extra keeps the plain values that nobody asked for.
 func (r *reader) extra() map[string]string {
+	unknown := maps.Clone(r.fields)
+	maps.DeleteFunc(unknown, func(key string, _ any) bool { return r.used[key] })
 	extra := map[string]string{}
-	for _, key := range slices.Sorted(maps.Keys(r.fields)) {
-		if r.used[key] || len(extra) >= maxExtra {
-			continue
-		}
-		switch v := r.fields[key].(type) {
-		case string:
-			extra[key] = fold(v)
-		case bool, int64, float64:
-			extra[key] = fmt.Sprint(v)
-		}
-	}
+	flatten(extra, "", unknown, maxExtraDepth)
 	if len(extra) == 0 {
 		return nil
 	}
 	return extra
+}
+
+// flatten puts a table's plain values under their dotted keys, in their order, so
+// that the same manifest keeps the same ones.
+func flatten(into map[string]string, prefix string, table map[string]any, depth int) {
+	for _, key := range slices.Sorted(maps.Keys(table)) {
+		full := prefix + key
+		if len(into) >= maxExtra {
+			return
+		}
+		if len(full) > maxExtraKey {
+			continue
+		}
+		var text string
+		switch v := table[key].(type) {
+		case map[string]any:
+			if depth > 1 {
+				flatten(into, full+".", v, depth-1)
+			}
+			continue
+		case string:
+			text = fold(v)
+		case bool, int64, float64, fmt.Stringer: // the last are dates and times
+			text = fmt.Sprint(v)
+		default: // lists
+			continue
+		}
+		if len(text) <= maxExtraValue {
+			into[full] = text
+		}
+	}
 }
 
 // fold makes one line of a text: real descriptions are wrapped by hand.

@@ -2,6 +2,7 @@ package manifest_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,10 @@ tags = ["x", "y"]
 keywords = ["k"]
 [package.metadata]
 deep = true
+list = ["dropped"]
+released = 2026-11-23
+[package.metadata.deeper]
+count = 3
 [dependencies]
 serde = "1.0" # a crate, not a package
 [marketplace.dependencies]
@@ -46,7 +51,7 @@ c = { version = ">=1, <2", optional = true }
 		File: "package.toml", Name: "full", Title: "ggen/full", Version: "1.2.3-rc.1", Description: "Two lines.", Authors: []string{"A"},
 		License: "MIT", Category: "cli", Tags: []string{"x", "y"}, Keywords: []string{"k"}, Repository: "https://example.org",
 		Dependencies: []shared.Dependency{{Name: "a"}, {Name: "b", Constraint: "^1.2"}, {Name: "c", Constraint: ">=1, <2", Optional: true}},
-		Extra:        map[string]string{"edition": "2021"},
+		Extra:        map[string]string{"edition": "2021", "metadata.deep": "true", "metadata.released": "2026-11-23", "metadata.deeper.count": "3"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatal(diff)
@@ -68,6 +73,12 @@ func TestParseRefuses(t *testing.T) {
 		{"range", "[package]\nname = 'a'\nversion = '1.0.0'\ndependencies = ['b@nonsense']\n", "not a version range", ""},
 		{"dependency", "[package]\nname = 'a'\nversion = '1.0.0'\ndependencies = ['B']\n", `"B"`, ""},
 		{"contradiction", "[package]\nname = 'a'\nversion = '1.0.0'\ndependencies = ['b@1', 'b@2']\n", "named twice", ""},
+		{"long version", "[package]\nname = 'a'\nversion = '1.0.0-" + strings.Repeat("x", 100) + "'\n", "64 are allowed", ""},
+		{"another table", "[pack]\nname = 'a'\nversion = '1.0.0'\n", "no table [package]", ""},
+		{"dependency of another type", "[package]\nname = 'a'\nversion = '1.0.0'\n[package.dependencies]\nb = 1\n", "neither a range nor a table", ""},
+		{"list of another type", "[package]\nname = 'a'\nversion = '1.0.0'\ndependencies = [1]\n", "not a string", ""},
+		{"abbreviated publisher", "[package]\nname = 'a'\nversion = '1.0.0'\ndependencies = ['0123456789ab/b@1']\n", "not a whole ID", ""},
+		{"nesting", "a = " + strings.Repeat("[", 100_000), "levels deep", "1"},
 		{"size", "[package]\n#" + strings.Repeat("x", manifest.MaxSize), "bytes", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -77,6 +88,103 @@ func TestParseRefuses(t *testing.T) {
 			}
 			if meta := shared.AsError(err).Metadata; meta["file"] != "package.toml" || meta["line"] != tc.line {
 				t.Fatalf("metadata %v", meta)
+			}
+		})
+	}
+}
+
+func TestAllThreeFormsAreRead(t *testing.T) {
+	publisher := strings.Repeat("0123456789abcdef", 4)
+	for file, table := range map[string]string{"package.toml": "package", "gpack.toml": "gpack", "pack.toml": "pack"} {
+		t.Run(file, func(t *testing.T) {
+			m, err := manifest.Parse(file, []byte("["+table+"]\nname = 'a'\nversion = '26.7.30'\nauthors = ['A', 'B']\ndependencies = ['"+publisher+"/b@~1.2']\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := &manifest.Manifest{
+				File: file, Name: "a", Title: "a", Version: "26.7.30", Authors: []string{"A", "B"},
+				Dependencies: []shared.Dependency{{Publisher: shared.PublisherID(publisher), Name: "b", Constraint: "~1.2"}},
+			}
+			if diff := cmp.Diff(want, m); diff != "" {
+				t.Fatal(diff)
+			}
+		})
+	}
+	if _, err := manifest.Parse("package.json", []byte("{}")); !errors.Is(err, shared.ReasonInvalidManifest) {
+		t.Fatalf("package.json: %v", err)
+	}
+}
+
+func TestDependencyTables(t *testing.T) {
+	publisher := strings.Repeat("0123456789abcdef", 4)
+	m, err := manifest.Parse("package.toml", []byte(`
+[package]
+name = "a"
+version = "1.0.0"
+[package.dependencies]
+any = "*"
+b = "^1.2"
+c = { version = "=2.0.0", optional = true, publisher = "`+publisher+`" }
+[marketplace.dependencies]
+b = "^1.2" # the same again is no contradiction
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []shared.Dependency{
+		{Name: "any"},
+		{Name: "b", Constraint: "^1.2"},
+		{Publisher: shared.PublisherID(publisher), Name: "c", Constraint: "=2.0.0", Optional: true},
+	}
+	if diff := cmp.Diff(want, m.Dependencies); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+// TestUnknownValuesAreBounded: they travel with every description of the package.
+func TestUnknownValuesAreBounded(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("[package]\nname = 'a'\nversion = '1.0.0'\n")
+	fmt.Fprintf(&text, "long = '%s'\n", strings.Repeat("x", 257))
+	fmt.Fprintf(&text, "%s = 1\n", strings.Repeat("k", 65))
+	for i := range 1000 {
+		fmt.Fprintf(&text, "n%03d = %d\n", i, i)
+	}
+	fmt.Fprintf(&text, "[package.%s]\nx = 1\n", strings.Repeat("d.", 9)+"d")
+	m, err := manifest.Parse("package.toml", []byte(text.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.Extra) != 64 {
+		t.Fatalf("%d values are kept", len(m.Extra))
+	}
+	for key, value := range m.Extra {
+		if !strings.HasPrefix(key, "n") || len(value) > 3 {
+			t.Fatalf("%s = %s is kept", key, value)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		names []string
+		want  string
+		says  string
+	}{
+		{"one", []string{"README.md", "gpack.toml"}, "gpack.toml", ""},
+		{"two", []string{"pack.toml", "package.toml"}, "", "two manifests: package.toml and pack.toml"},
+		{"three", []string{"pack.toml", "package.toml", "gpack.toml"}, "", "three manifests: package.toml and gpack.toml and pack.toml"},
+		{"a foreign one", []string{"package.json", "x"}, "", "package.json is there, which is not one"},
+		{"none", nil, "", "has no manifest"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := manifest.Find(tc.names)
+			if got != tc.want || (err != nil) != (tc.says != "") {
+				t.Fatalf("got %q, %v", got, err)
+			}
+			if err != nil && (!errors.Is(err, shared.ReasonInvalidManifest) || !strings.Contains(err.Error(), tc.says) || shared.AsError(err).Hint == "") {
+				t.Fatalf("got %v, want %q and a hint", err, tc.says)
 			}
 		})
 	}
@@ -157,8 +265,13 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if shared.CheckName(m.Name) != nil || m.Version == "" {
+		if shared.CheckName(m.Name) != nil || m.Version == "" || len(m.Extra) > 64 {
 			t.Fatalf("accepted %+v", m)
+		}
+		for _, dep := range m.Dependencies {
+			if shared.CheckName(dep.Name) != nil || strings.Contains(dep.Constraint, "~>") {
+				t.Fatalf("accepted the dependency %+v", dep)
+			}
 		}
 	})
 }
