@@ -46,8 +46,11 @@ func (e *Engine) judge(_ context.Context, _ peer.ID, data []byte) gossip.Verdict
 	case err != nil:
 		return gossip.Ignore // a clock ahead of ours, keys that were replaced: not the fault of whoever passed it on
 	}
-	if _, out := e.catalog.Quarantined(v.Chain.ID); out || e.catalog.Held(v.Chain.ID) > v.Head.Size {
-		return gossip.Ignore // of no use, and no fault of whoever passed it on
+	_, known, _ := e.catalog.Head(v.Chain.ID)
+	_, out := e.catalog.Quarantined(v.Chain.ID)
+	same := known.Size == v.Head.Size && known.Hash == v.Head.Hash && !v.Head.Time.After(known.Time)
+	if out || same || v.Head.Size < known.Size {
+		return gossip.Ignore // nothing new, and no fault of whoever passed it on
 	}
 	return gossip.Accept
 }

@@ -81,12 +81,26 @@ func (e *Engine) publish(ctx context.Context, req shared.PublishRequest, tree io
 		})
 	}
 	if update != nil {
-		e.index(rel)
+		e.indexAll(update.Entries)
 		e.feed.publish(shared.Event{Kind: shared.EventRelease, Package: summaryOf(rel)})
 	}
 	report.Report(shared.Progress{Phase: shared.PhaseAnnounce, Package: m.Name + "@" + m.Version})
 	e.tellNetwork(ctx, req, update, rel, &receipt)
 	return receipt, nil
+}
+
+// indexAll makes the releases among own entries searchable. It is mostly one; a
+// release that a crash had kept from the log comes with the next.
+func (e *Engine) indexAll(entries [][]byte) {
+	for _, raw := range entries {
+		entry, err := publisher.DecodeEntry(raw)
+		if err != nil || entry.Release == nil {
+			continue // an entry of another kind changes nothing that is found
+		}
+		if rel := e.catalog.Release(entry.Release.Name, e.publisherID, entry.Release.Version); rel != nil {
+			e.index(rel)
+		}
+	}
 }
 
 // tellNetwork announces a release. Nobody being there is no failure: whoever

@@ -273,7 +273,9 @@ func TestManyRequirementsCostLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
-	if grown := (after.TotalAlloc - before.TotalAlloc) >> 20; grown > 300 {
+	// A copy of the list for every package would be 1.6 GiB; the race detector
+	// doubles what is needed.
+	if grown := (after.TotalAlloc - before.TotalAlloc) >> 20; grown > 700 {
 		t.Fatalf("it allocated %d MiB", grown)
 	}
 }
