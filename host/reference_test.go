@@ -53,6 +53,10 @@ func reference(t *testing.T, app *cli.App) []byte {
 		{project.EnvBootstrap, "bootstrap = [\"…\"]", "addresses of peers to start from; in the variable separated by commas"},
 		{project.EnvDHTServer, "dht_server = true", "answer DHT queries even if not known to be reachable"},
 		{"", "idle_stop = \"10m\"", "how long an engine that is not used stays"},
+		{"GGEN_PLUGIN_PATH", "", "folders in which engines are looked for, after `--plugin-dir`; separated as in `PATH`"},
+		{"GGEN_PLUGIN_PROJECT", "", "if it is set, engines in the project's `.ggen/plugins` may be used: a folder that somebody sent must not run programs unasked"},
+		{"GGEN_PLUGIN_DEV", "", "an engine binary to use instead of any other, unverified; for work on engines"},
+		{"GGEN_ENGINE_PER_COMMAND", "", "if it is set, every command starts an engine of its own"},
 		{"NO_COLOR", "", "no colours, whatever its value"},
 	})
 	b.WriteString("\n## Exit codes\n\n")

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -250,6 +251,41 @@ func TestVersionControlIsLeftOut(t *testing.T) {
 	}
 	if got := strings.Join(p.Skipped, " "); got != ".ggen .git sub/.GIT" {
 		t.Fatalf("skipped %s", got)
+	}
+}
+
+// sparseGit is a tar with a file of almost only a hole below .git, which is left
+// out, and a file behind it. archive/tar reads the form and cannot write it.
+func sparseGit(t testing.TB, size string) io.Reader {
+	t.Helper()
+	const plain = "comment"
+	hole := file(".git/hole", strings.Repeat("0\n", 1)+strings.Repeat("\x00", 510))
+	records := map[string]string{"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": size}
+	// The writer refuses the records by name: give it others of equal length.
+	hole.header.PAXRecords = map[string]string{}
+	var replace []string
+	for key, value := range records {
+		other := "X" + key[1:4] + "x" + key[5:]
+		hole.header.PAXRecords[other] = value
+		replace = append(replace, other, key)
+	}
+	data, err := io.ReadAll(stream(t, hole, file("a", plain)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReader(strings.NewReplacer(replace...).Replace(string(data)))
+}
+
+func TestAHoleThatIsLeftOut(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	p, err := archive.Pack(ctx, sparseGit(t, "9000000000000000000"), t.TempDir(), archive.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close() }()
+	if len(p.Index.Files) != 1 || len(p.Skipped) != 1 {
+		t.Fatalf("files %v, skipped %v", p.Index.Files, p.Skipped)
 	}
 }
 
