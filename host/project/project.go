@@ -117,7 +117,24 @@ func (p Place) open() (*os.Root, error) {
 		}
 	}
 	root, err := os.OpenRoot(p.root)
-	return root, storageError("open the folder "+p.root, err)
+	if err != nil {
+		return nil, storageError("open the folder "+p.root, err)
+	}
+	return root, p.refuseLinks(root)
+}
+
+// refuseLinks returns an error if the folder of packages, or one above it in the
+// place, is a symbolic link: a project that somebody sent could aim it at the
+// user's own files. It closes root then.
+func (p Place) refuseLinks(root *os.Root) error {
+	for _, dir := range []string{p.managed, filepath.Join(p.managed, "packages")} {
+		if info, err := root.Lstat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			_ = root.Close() // nothing was written
+			return shared.NewError(shared.ReasonModified, "%s is a symbolic link", filepath.Join(p.root, dir)).
+				WithHint("remove it: packages are kept in a real folder only").With("path", filepath.Join(p.root, dir))
+		}
+	}
+	return nil
 }
 
 // read is [readBounded] for a place whose root need not exist.

@@ -399,3 +399,27 @@ func TestSettings(t *testing.T) {
 		t.Errorf("%s, %v", home, err)
 	}
 }
+
+func TestALinkInThePlaceOfThePackagesIsRefused(t *testing.T) {
+	for _, link := range []string{".ggen", filepath.Join(".ggen", "packages")} {
+		t.Run(link, func(t *testing.T) {
+			dir := t.TempDir()
+			precious := filepath.Join(dir, "src", "packages", "pk", "work.txt")
+			if err := errors.Join(os.MkdirAll(filepath.Dir(precious), 0o755), os.WriteFile(precious, []byte("mine"), 0o644),
+				os.WriteFile(filepath.Join(dir, ManifestName), nil, 0o644), os.MkdirAll(filepath.Dir(filepath.Join(dir, link)), 0o755),
+				os.Symlink(filepath.Join(dir, "src"), filepath.Join(dir, link))); err != nil {
+				t.Fatal(err)
+			}
+			place, err := Locate(dir, "", t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := place.Prepare(); !errors.Is(err, shared.ReasonModified) {
+				t.Fatalf("got %v", err)
+			}
+			if _, err := os.Stat(precious); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}

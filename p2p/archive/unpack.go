@@ -118,6 +118,7 @@ func (x *extraction) file(f File) error {
 			return err
 		}
 		x.folders[folder] = true
+		forEachParent(folder, func(parent string) { x.folders[parent] = true })
 	}
 	if f.Dir {
 		return nil
