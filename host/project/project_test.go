@@ -215,7 +215,7 @@ func TestLinksLeadNowhere(t *testing.T) {
 		if err := os.Symlink(outside, filepath.Join(p.Root(), ".ggen")); err != nil {
 			t.Skip(err)
 		}
-		if err := p.Prepare(); !errors.Is(err, shared.ReasonStorage) {
+		if err := p.Prepare(); !errors.Is(err, shared.ReasonModified) {
 			t.Fatalf("err = %v", err)
 		}
 		if _, err := p.Lock(t.Context(), nil); err == nil {
