@@ -7,30 +7,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"ggen.dev/marketplace/host/plugins"
 	"ggen.dev/marketplace/host/project"
 	"ggen.dev/marketplace/host/render"
 )
-
-func (p *program) pluginListCommand() *cli.Command {
-	return p.leaf(&cli.Command{
-		Name: "list", Usage: "list engine files, which one is used, and why the others are not",
-		Description: "Nothing is executed.",
-	}, arity{0, 0}, pluginList)
-}
-
-func pluginList(_ context.Context, v *invocation) error {
-	cfg, err := v.config(project.Given{}, "")
-	if err != nil {
-		return err
-	}
-	found, err := v.engines.Find(cfg)
-	if err != nil {
-		return err
-	}
-	doc := render.Plugins{Plugins: []render.Plugin{}, Total: len(found)}
-	doc.Plugins = append(doc.Plugins, found...)
-	return v.Print(doc)
-}
 
 func (p *program) versionCommand() *cli.Command {
 	return p.leaf(&cli.Command{Name: "version", Usage: "show which ggen this is, and which engine it would use"}, arity{0, 0}, about)
@@ -47,7 +27,7 @@ func about(_ context.Context, v *invocation) error {
 	}
 	// A version is told even where engines or settings are broken.
 	if cfg, err := v.config(project.Given{}, ""); err == nil {
-		if found, err := v.engines.Find(cfg); err == nil {
+		if found, err := plugins.Find(v.engines.Search(cfg)); err == nil {
 			for _, candidate := range found {
 				if candidate.Used {
 					doc.Engine = candidate.Version

@@ -7,16 +7,20 @@ import (
 	"time"
 
 	"ggen.dev/marketplace/host/engine"
+	"ggen.dev/marketplace/host/plugins"
 	"ggen.dev/marketplace/host/project"
-	"ggen.dev/marketplace/host/render"
 	"ggen.dev/marketplace/shared"
 )
 
 // engines is how commands reach an engine. All errors are [*shared.Error]s, except
 // errNotRunning.
 type engines interface {
-	// Find lists engine files and executes none.
-	Find(cfg engineConfig) ([]render.Plugin, error)
+	// Search is for package plugins, which lists, verifies and chooses engine files.
+	Search(cfg engineConfig) plugins.Search
+	// Swap replaces the running engine, if there is one, by the one that plugins.lock
+	// now asks for. If that does not come up healthy, former is put back by
+	// [plugins.Restore] and the engine of before runs on, or again.
+	Swap(ctx context.Context, cfg engineConfig, former plugins.Choice) (swapResult, error)
 	// Connect attaches to the running engine or starts one.
 	Connect(ctx context.Context, cfg engineConfig) (session, error)
 	// Attach returns errNotRunning when there is no engine to attach to.
@@ -42,6 +46,7 @@ type session interface {
 // engineConfig says which engine, for whom.
 type engineConfig struct {
 	Home       string   // absolute
+	Profile    string   // empty: the usual one
 	Project    string   // absolute; empty outside of a project
 	PluginDirs []string // absolute; searched before all others
 	Settings   project.Settings
@@ -51,16 +56,19 @@ type engineConfig struct {
 
 var errNotRunning = errors.New("no engine is running")
 
+// swapResult is what became of the running engine.
+type swapResult struct {
+	Swapped bool // one was running, and another one runs now
+}
+
 // installedEngines are the engines on this machine.
 type installedEngines struct{}
 
-func (installedEngines) Find(cfg engineConfig) ([]render.Plugin, error) {
-	candidates, err := engine.Find(cfg.real())
-	plugins := make([]render.Plugin, 0, len(candidates))
-	for _, c := range candidates {
-		plugins = append(plugins, render.Plugin(c))
-	}
-	return plugins, err
+func (installedEngines) Search(cfg engineConfig) plugins.Search { return cfg.real().Search() }
+
+func (installedEngines) Swap(ctx context.Context, cfg engineConfig, former plugins.Choice) (swapResult, error) {
+	swapped, err := engine.Swap(ctx, cfg.real(), former)
+	return swapResult{Swapped: swapped}, err
 }
 
 func (installedEngines) Connect(ctx context.Context, cfg engineConfig) (session, error) {
@@ -91,9 +99,10 @@ func (installedEngines) Foreground(ctx context.Context, cfg engineConfig, ready 
 
 func (c engineConfig) real() engine.Config {
 	return engine.Config{
-		Home: c.Home, Project: c.Project, PluginDirs: c.PluginDirs, HostVersion: c.Version, Logger: c.Logger,
+		Home: c.Home, Profile: c.Profile, Project: c.Project, PluginDirs: c.PluginDirs, HostVersion: c.Version, Logger: c.Logger,
 		Settings: engine.Settings{
 			Listen: c.Settings.Listen, Bootstrap: c.Settings.Bootstrap, DHTServer: c.Settings.DHTServer, IdleStop: c.Settings.IdleStop,
+			Memory: c.Settings.Memory,
 		},
 	}
 }

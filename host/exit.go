@@ -80,6 +80,7 @@ var exitCodes = map[shared.Reason]exitCode{
 	shared.ReasonEngineFailed:     exitEngine,
 	shared.ReasonEngineTimeout:    exitEngine,
 	shared.ReasonEngineDraining:   exitEngine,
+	shared.ReasonEngineCrashing:   exitEngine,
 	shared.ReasonCanceled:         exitInterrupt,
 }
 

@@ -19,7 +19,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 	"github.com/pelletier/go-toml/v2"
 
-	"ggen.dev/marketplace/host/render"
+	"ggen.dev/marketplace/host/plugins"
 	"ggen.dev/marketplace/shared"
 )
 
@@ -52,14 +52,19 @@ func (e folderEngines) entered() {
 	}
 }
 
-func (e folderEngines) Find(cfg engineConfig) ([]render.Plugin, error) {
-	if e.env("TEST_NO_ENGINE") != "" {
-		return nil, nil
+// Search looks for real files, which nothing here executes.
+func (e folderEngines) Search(cfg engineConfig) plugins.Search {
+	return plugins.Search{Home: cfg.Home, Project: cfg.Project, Dirs: cfg.PluginDirs, Oldest: 1, Newest: 1}
+}
+
+// Swap fails as a real one does whose new engine is not healthy, if the test wants it.
+func (e folderEngines) Swap(ctx context.Context, cfg engineConfig, former plugins.Choice) (swapResult, error) {
+	if e.env("TEST_SICK_ENGINE") != "" {
+		return swapResult{}, errors.Join(shared.NewError(shared.ReasonEngineFailed, "the new engine is not healthy"),
+			plugins.Restore(ctx, e.Search(cfg), former))
 	}
-	return []render.Plugin{
-		{Path: "/engines/new", Version: "1.2.0", Protocol: 1, OS: "linux", Arch: "amd64", Source: "home", Used: true},
-		{Path: "/engines/old", Version: "1.1.0", Protocol: 1, OS: "linux", Arch: "amd64", Source: "home", Why: "a newer one is used"},
-	}, nil
+	_, err := os.Stat(e.running(cfg))
+	return swapResult{Swapped: err == nil}, nil
 }
 
 func (e folderEngines) Connect(_ context.Context, cfg engineConfig) (session, error) {

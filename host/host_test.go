@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -36,6 +37,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script", UpdateScripts: *update, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TEST_NETWORK", filepath.Join(env.WorkDir, "network"))
+			env.Setenv("PLATFORM", runtime.GOOS+"/"+runtime.GOARCH)
 			// The race detector lets every process sleep for a second when it ends.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			return setHome(env)
@@ -51,6 +53,7 @@ func setHome(env *testscript.Env) error {
 }
 
 var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
+	"engine":   engineCommand,
 	"exitcode": exitCodeCommand,
 	"onejson":  oneJSONCommand,
 	"waitfile": waitFileCommand,

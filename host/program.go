@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -112,7 +113,7 @@ func (v *invocation) config(given project.Given, file string) (engineConfig, err
 	}
 	sources := []project.Given{given, environment}
 	files := []string{filepath.Join(v.home, project.ConfigName)}
-	cfg := engineConfig{Home: v.home, Version: v.version, Logger: slog.New(slog.DiscardHandler)}
+	cfg := engineConfig{Home: v.home, Profile: cmp.Or(v.flags.String("profile"), v.env("GGEN_PROFILE")), Version: v.version, Logger: slog.New(slog.DiscardHandler)}
 	if v.place.IsProject() {
 		cfg.Project = v.place.Root()
 		files = append([]string{v.place.Manifest()}, files...)
@@ -148,8 +149,12 @@ func (v *invocation) withEngine(ctx context.Context, use func(session) error) er
 		return err
 	}
 	defer func() { _ = s.Close() }() // detaching changes no result
-	v.Remarks(s.Notices())
-	return use(s)
+	before := s.Notices()
+	v.Remarks(before)
+	err = use(s)
+	// What happened to the engine meanwhile.
+	v.Remarks(s.Notices()[len(before):])
+	return err
 }
 
 // lockPlace keeps other commands out of the place that this one changes.

@@ -15,8 +15,10 @@ import (
 	"ggen.dev/marketplace/shared"
 )
 
-// capabilities are the optional features of this engine, sorted.
-var capabilities = []string{"dht", "gossip", "multi-peer-transfer", "replicated-catalogue", "watch"}
+// Capabilities are the names of the optional features that this engine has, sorted.
+func Capabilities() []string {
+	return []string{"dht", "gossip", "multi-peer-transfer", "replicated-catalogue", "watch"}
+}
 
 func newInstance() string {
 	var random [8]byte
@@ -33,7 +35,7 @@ func (e *Engine) Info(ctx context.Context) (shared.EngineInfo, error) {
 	}
 	return shared.EngineInfo{
 		Name: "marketplace", Version: e.cfg.Version, Protocols: []int{1}, InstanceID: e.instance,
-		Capabilities: slices.Clone(capabilities), PID: os.Getpid(), StartedAt: e.started,
+		Capabilities: Capabilities(), PID: os.Getpid(), StartedAt: e.started,
 	}, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -80,7 +79,7 @@ func behindGRPC(t *testing.T, impl shared.Marketplace) *rpc.Client {
 		t.Fatal(err)
 	}
 	life := newLife(0, true, func(bool) error { return nil })
-	server := grpc.NewServer(append(append(rpc.ServerOptions(slog.New(slog.DiscardHandler)), life.serverOptions()...), peerCredentials()...)...)
+	server := grpc.NewServer(append(append(rpc.ServerOptions(func(string, any, []byte) {}), life.serverOptions()...), peerCredentials()...)...)
 	rpc.Register(server, impl, life)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

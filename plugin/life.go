@@ -31,6 +31,9 @@ type life struct {
 	connections int
 	calls       int
 	quiet       chan struct{} // closed when draining and no call is left
+
+	over    context.Context // of calls that never end by themselves; ends when draining begins
+	endOver context.CancelFunc
 }
 
 var _ rpc.Control = (*life)(nil)
@@ -39,10 +42,12 @@ func newLife(idle time.Duration, staying bool, wrote func(bool) error) *life {
 	if idle <= 0 {
 		idle = launch.DefaultIdleStop
 	}
-	return &life{
+	l := &life{
 		idle: idle, wrote: wrote, staying: staying,
 		stop: make(chan time.Duration, 1), used: make(chan struct{}, 1), quiet: make(chan struct{}),
 	}
+	l.over, l.endOver = context.WithCancel(context.Background())
+	return l
 }
 
 // close ends a life that never ran.
@@ -77,11 +82,16 @@ func (l *life) isStaying() bool {
 	return l.staying
 }
 
+// lookAround is how often an engine looks whether it can still be reached.
+const lookAround = time.Second
+
 // run returns when the process has to end: drained, or out of patience with what
 // still runs.
-func (l *life) run(ctx context.Context) {
+func (l *life) run(ctx context.Context, reachable func() bool) {
 	timer := time.NewTimer(l.idle)
 	defer timer.Stop()
+	tick := time.NewTicker(lookAround)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -92,6 +102,11 @@ func (l *life) run(ctx context.Context) {
 			return
 		case <-l.used:
 			timer.Reset(l.idle)
+		case <-tick.C:
+			if !reachable() {
+				l.drain(drainTime)
+				return
+			}
 		case <-timer.C:
 			if l.inUse() {
 				timer.Reset(l.idle)
@@ -125,6 +140,7 @@ func (l *life) begin() <-chan struct{} {
 	defer l.mu.Unlock()
 	if !l.draining {
 		l.draining = true
+		l.endOver()
 		if l.calls == 0 {
 			close(l.quiet)
 		}
@@ -138,10 +154,15 @@ func (l *life) enter() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.draining {
-		return shared.NewError(shared.ReasonEngineDraining, "the engine is stopping").With("retry_after_ms", "100")
+		return errDraining()
 	}
 	l.calls++
 	return nil
+}
+
+// errDraining asks the host to come back, to the next engine.
+func errDraining() error {
+	return shared.NewError(shared.ReasonEngineDraining, "the engine is stopping").With("retry_after_ms", "50")
 }
 
 func (l *life) leave() {
@@ -188,10 +209,35 @@ func (l *life) serverOptions() []grpc.ServerOption {
 				return rpc.Status(err)
 			}
 			defer l.leave()
+			if strings.HasSuffix(info.FullMethod, "/Watch") {
+				return l.watch(srv, stream, handler)
+			}
 			return handler(srv, stream)
 		}),
 	}
 }
+
+// watch runs a call that only ends when its caller or the engine does: whoever
+// watches comes back to the next engine.
+func (l *life) watch(srv any, stream grpc.ServerStream, handler grpc.StreamHandler) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(l.over, cancel)()
+	err := handler(srv, endingStream{stream, ctx})
+	if l.over.Err() != nil && stream.Context().Err() == nil {
+		return rpc.Status(errDraining())
+	}
+	return err
+}
+
+// endingStream is a stream whose call ends earlier than its caller wants.
+type endingStream struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // the interface of gRPC asks for it
+}
+
+// Context implements grpc.ServerStream.
+func (s endingStream) Context() context.Context { return s.ctx }
 
 // TagRPC implements stats.Handler.
 func (l *life) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"ggen.dev/marketplace/p2p"
 	"ggen.dev/marketplace/shared/launch"
 	"ggen.dev/marketplace/shared/rpc"
 )
@@ -28,7 +29,12 @@ const usage = `This is the marketplace engine of ggen. You do not start it yours
 the command ` + "`ggen marketplace`" + ` does.
 
   serve      be a peer and answer a ggen host (flags: serve -h)
-  describe   print name, version and protocols as JSON
+  serve -debug
+             the same in this terminal, for example under a debugger; it prints
+             what to set so that any ggen command attaches to it
+  selftest   make every call of the contract in a home of its own, and print how
+             each went
+  describe   print name, version, protocols and capabilities as JSON
 `
 
 func main() {
@@ -47,6 +53,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return serveWarm(ctx, args[1:], stdout, stderr)
 	case len(args) == 1 && args[0] == "describe":
 		return describe(stdout, stderr)
+	case len(args) == 1 && args[0] == "selftest":
+		return selftest(ctx, stdout, stderr)
 	}
 	_, _ = fmt.Fprint(stderr, usage)
 	return 2
@@ -55,7 +63,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 // describe prints what this engine is, without touching network or disk.
 func describe(stdout, stderr io.Writer) int {
 	err := json.NewEncoder(stdout).Encode(map[string]any{
-		"name": "marketplace", "version": version, "protocols": []int{rpc.Protocol},
+		"name": "marketplace", "version": version, "protocols": rpc.Protocols(), "capabilities": p2p.Capabilities(),
 	})
 	if err != nil {
 		_, _ = fmt.Fprintln(stderr, err)
@@ -77,8 +85,7 @@ func (l *list) Set(value string) error {
 }
 
 // parseSpec reads the flags of serve.
-func parseSpec(args []string, stderr io.Writer) (launch.Spec, error) {
-	var spec launch.Spec
+func parseSpec(args []string, stderr io.Writer) (spec launch.Spec, debugging bool, err error) {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&spec.Home, "home", "", "folder for keys, catalogue and content (absolute)")
@@ -88,17 +95,29 @@ func parseSpec(args []string, stderr io.Writer) (launch.Spec, error) {
 	flags.BoolVar(&spec.Settings.DHTServer, "dht-server", false, "serve the DHT even when reachability is unknown")
 	flags.StringVar(&spec.Settings.Network, "network", "", "name of the network")
 	flags.DurationVar(&spec.Settings.IdleStop, "idle", launch.DefaultIdleStop, "stop after this long without use")
+	flags.Int64Var(&spec.Settings.Memory, "memory", 0, "bytes of memory that the process may use; 0: no limit")
+	flags.DurationVar(&spec.LockWait, "lock-wait", launch.DefaultLockWait, "how long to wait for an engine that is shutting down")
 	flags.BoolVar(&spec.Stay, "stay", false, "run until stopped")
+	flags.BoolVar(&debugging, "debug", false, "run in this terminal until Ctrl-C, and print how ggen attaches")
 	if err := flags.Parse(args); err != nil {
-		return spec, err
+		return spec, false, err
+	}
+	if debugging {
+		spec.Stay = true
+		if spec.Home == "" {
+			spec.Home = defaultHome()
+		}
 	}
 	if !filepath.IsAbs(spec.Home) {
-		return spec, fmt.Errorf("serve: -home %q is not an absolute folder", spec.Home)
+		return spec, false, fmt.Errorf("serve: -home %q is not an absolute folder", spec.Home)
+	}
+	if spec.Settings.Memory != 0 && spec.Settings.Memory < launch.MinMemory {
+		return spec, false, fmt.Errorf("serve: -memory %d is below %d, which an engine needs", spec.Settings.Memory, int64(launch.MinMemory))
 	}
 	if spec.Run == "" {
 		spec.Run = filepath.Join(spec.Home, "run")
 	}
-	return spec, nil
+	return spec, debugging, os.MkdirAll(spec.Run, 0o700)
 }
 
 // drainTime is how long running calls may go on after a signal.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,141 +24,241 @@ import (
 	"ggen.dev/marketplace/shared/rpc"
 )
 
-// lockPatience is how long a new engine waits for the lock of an old one that is
-// still shutting down.
-const lockPatience = 15 * time.Second
-
 // serveWarm is the life of a background engine: lock, open, answer, serve until
 // it is stopped or idle, close.
 func serveWarm(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	spec, err := parseSpec(args, stderr)
+	spec, debugging, err := parseSpec(args, stderr)
 	if err != nil {
 		_, _ = fmt.Fprintln(stderr, err)
 		return 2
 	}
-	log := slog.New(slog.NewTextHandler(stderr, nil))
-	answered := false
-	err = warm(ctx, spec, log, func(state launch.State) error {
-		answered = true
-		return answer(stdout, launch.Answer{State: &state})
-	})
-	if err == nil {
-		return 0
+	e := &warmEngine{spec: spec, stdout: stdout, up: func(state launch.State) error { return answer(stdout, launch.Answer{State: &state}) }}
+	if debugging {
+		e.up = func(state launch.State) error { return explain(stdout, state) }
 	}
-	log.Error("the engine ends", "error", err)
-	if !answered {
-		_ = answer(stdout, launch.Answer{Error: launch.FailedFrom(err)}) // the log has it too
+	log, closeLog, err := e.openLog(debugging, stderr)
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, err)
+		return 1
 	}
-	return 1
+	e.log = log
+	err = e.run(ctx)
+	if err != nil {
+		log.Error("the engine ends", "error", err)
+		if !e.answered && !debugging {
+			_ = answer(stdout, launch.Answer{Error: launch.FailedFrom(err)}) // the log has it too
+		}
+	}
+	if err = errors.Join(err, closeLog()); err != nil {
+		if debugging {
+			_, _ = fmt.Fprintln(stderr, err)
+		}
+		return 1
+	}
+	return 0
 }
 
-// answer prints one line and gives standard output up: whoever read the line may
-// be gone, and a write to a pipe that nobody reads ends a process.
+// warmEngine is an engine in the background, or, to be debugged, in somebody's
+// terminal.
+type warmEngine struct {
+	spec     launch.Spec
+	stdout   io.Writer
+	log      *slog.Logger
+	up       func(launch.State) error // says that the engine is up; then standard output is given up
+	answered bool
+}
+
+func (e *warmEngine) openLog(debugging bool, stderr io.Writer) (*slog.Logger, func() error, error) {
+	if debugging {
+		return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug})), func() error { return nil }, nil
+	}
+	path := launch.LogFile(e.spec.Home)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, nil, err
+	}
+	file, err := openLog(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	return slog.New(slog.NewTextHandler(file, nil)), file.Close, nil
+}
+
+// answer prints the one line that the host waits for, and gives up standard output
+// and error.
 func answer(stdout io.Writer, a launch.Answer) error {
 	line, err := json.Marshal(a)
 	if err != nil {
 		return err
 	}
 	_, err = stdout.Write(append(line, '\n'))
-	if file, ok := stdout.(*os.File); ok {
-		null, nullErr := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-		if nullErr == nil {
-			os.Stdout = null
-			err = errors.Join(err, file.Close())
-		}
-	}
-	return err
+	return errors.Join(err, silence())
 }
 
-func warm(ctx context.Context, spec launch.Spec, log *slog.Logger, up func(launch.State) error) (err error) {
-	lock := flock.New(launch.LockFile(spec.Run), flock.SetPermissions(0o600))
-	waiting, cancel := context.WithTimeout(ctx, lockPatience)
-	defer cancel()
-	if ok, err := lock.TryLockContext(waiting, 10*time.Millisecond); !ok || err != nil {
-		return shared.NewError(shared.ReasonEngineFailed, "another engine holds %s", launch.LockFile(spec.Run)).
-			WithHint("stop it: `ggen marketplace p2p stop`")
+func (e *warmEngine) run(ctx context.Context) (err error) {
+	lock, err := takeLock(ctx, e.spec)
+	if err != nil {
+		return err
 	}
 	// The lock is held until the process has ended, not only until this returns:
 	// whoever sees it free may remove the home, or start another engine.
 	defer runtime.KeepAlive(lock)
 
-	engine, err := p2p.Open(ctx, p2p.Config{
-		Home: spec.Home, Listen: spec.Settings.Listen, Bootstrap: spec.Settings.Bootstrap,
-		DHTServer: spec.Settings.DHTServer, Network: spec.Settings.Network, Version: version, Logger: log,
-	})
+	if e.spec.Settings.Memory > 0 {
+		if err := limitMemory(e.spec.Settings.Memory); err != nil {
+			return shared.NewError(shared.ReasonEngineFailed, "limit the engine's memory to %d bytes: %w", e.spec.Settings.Memory, err)
+		}
+	}
+	crashes, err := watchCrashes(e.spec.Home)
+	if err != nil {
+		return shared.NewError(shared.ReasonStorage, "prepare the crash report: %w", err)
+	}
+	defer func() { err = errors.Join(err, crashes.close()) }()
+	engine, err := open(ctx, e.spec, e.log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
+	return e.serve(ctx, engine, crashes)
+}
+
+func takeLock(ctx context.Context, spec launch.Spec) (*flock.Flock, error) {
+	lock := flock.New(launch.LockFile(spec.Run), flock.SetPermissions(0o600))
+	waiting, cancel := context.WithTimeout(ctx, cmp.Or(spec.LockWait, launch.DefaultLockWait))
+	defer cancel()
+	if ok, err := lock.TryLockContext(waiting, 10*time.Millisecond); !ok || err != nil {
+		return nil, shared.NewError(shared.ReasonEngineFailed, "another engine holds %s", launch.LockFile(spec.Run)).
+			WithHint("stop it: `ggen marketplace p2p stop`")
+	}
+	return lock, nil
+}
+
+func open(ctx context.Context, spec launch.Spec, log *slog.Logger) (*p2p.Engine, error) {
+	return p2p.Open(ctx, p2p.Config{
+		Home: spec.Home, Listen: spec.Settings.Listen, Bootstrap: spec.Settings.Bootstrap,
+		DHTServer: spec.Settings.DHTServer, Network: spec.Settings.Network, Version: version, Logger: log,
+	})
+}
+
+// serve answers calls until the engine is stopped, idle or unreachable.
+func (e *warmEngine) serve(ctx context.Context, engine *p2p.Engine, crashes *crashes) error {
 	info, err := engine.Info(ctx)
 	if err != nil {
 		return err
 	}
+	binary, _ := os.Executable() // only for people to read
 	state := launch.State{
-		PID: info.PID, Instance: info.InstanceID, Version: version, Protocol: rpc.Protocol,
-		Settings: spec.Settings, Staying: spec.Stay, Started: info.StartedAt,
+		PID: info.PID, Instance: info.InstanceID, Version: version, Protocols: rpc.Protocols(), Binary: binary,
+		Crash: crashes.fatal, Settings: e.spec.Settings, Staying: e.spec.Stay, Started: info.StartedAt,
 	}
-	life := newLife(spec.Settings.IdleStop, spec.Stay, func(staying bool) error {
+	life := newLife(e.spec.Settings.IdleStop, e.spec.Stay, func(staying bool) error {
 		state.Staying = staying
-		return launch.WriteState(spec.Run, &state)
+		return launch.WriteState(e.spec.Run, &state)
 	})
 	defer life.close()
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	reattach, served := startServing(serving, spec.Run, &staying{engine, life}, life, log)
+	server, reattach, served := e.startServing(serving, &process{Marketplace: engine, life: life}, life, crashes)
 	select {
 	case r := <-reattach:
 		state.Network, state.Address = r.Addr.Network(), r.Addr.String()
 	case <-served:
-		return shared.NewError(shared.ReasonEngineFailed, "the engine cannot make its socket in %s", spec.Run).
-			WithHint("look at the permissions of the folder, and at the log above").With(launch.NoSocket, spec.Run)
+		return shared.NewError(shared.ReasonEngineFailed, "the engine cannot make its socket in %s", e.spec.Run).
+			WithHint("look at the permissions of the folder, and at the log above").With(launch.NoSocket, e.spec.Run)
 	}
-	if err := launch.WriteState(spec.Run, &state); err != nil {
+	if err := launch.WriteState(e.spec.Run, &state); err != nil {
 		return shared.NewError(shared.ReasonStorage, "write the engine's state: %w", err)
 	}
-	if err := up(state); err != nil {
-		log.Warn("the host that started this engine is gone", "error", err)
+	e.answered = true
+	if err := e.up(state); err != nil {
+		e.log.Warn("the host that started this engine is gone", "error", err)
 	}
-	life.run(ctx)
-	log.Info("stopping")
+	life.run(ctx, func() bool { return reachable(state.Address) })
+	e.log.Info("stopping")
+	hangUp(server)
 	stopServing()
 	<-served
-	return launch.WriteState(spec.Run, nil) // nothing to bring back: it ended as it should
+	return launch.WriteState(e.spec.Run, nil) // nothing to bring back: it ended as it should
 }
 
-// startServing serves the contract by go-plugin's server, on a Unix socket in run.
-func startServing(ctx context.Context, run string, impl shared.Marketplace, life *life, log *slog.Logger) (reattach <-chan *plugin.ReattachConfig, served <-chan struct{}) {
+// flushTime is how long the last replies may take on their way to the hosts.
+const flushTime = 2 * time.Second
+
+// hangUp ends the connections when what was answered has arrived: a reply that is
+// lost looks like a crash to the host, which would repeat the call.
+func hangUp(server *grpc.Server) {
+	flushed := make(chan struct{})
+	go func() {
+		defer close(flushed)
+		server.GracefulStop()
+	}()
+	timer := time.NewTimer(flushTime)
+	defer timer.Stop()
+	select {
+	case <-flushed:
+	case <-timer.C:
+		// A handler that is stuck keeps GracefulStop for ever; the process ends without it.
+		server.Stop()
+	}
+}
+
+// reachable tells whether the engine's socket is where hosts look for it. Without
+// it nobody could reach the engine, nor start another beside its lock.
+func reachable(socket string) bool {
+	_, err := os.Lstat(socket)
+	return err == nil
+}
+
+// startServing serves the contract by go-plugin's server, on a Unix socket in the
+// run folder.
+func (e *warmEngine) startServing(ctx context.Context, impl shared.Marketplace, life *life, crashes *crashes) (server *grpc.Server, reattach <-chan *plugin.ReattachConfig, served <-chan struct{}) {
 	reattachCh, servedCh := make(chan *plugin.ReattachConfig, 1), make(chan struct{})
 	// go-plugin takes the folder of its socket from the environment only.
-	_ = os.Setenv(plugin.EnvUnixSocketDir, run) // cannot fail: the name is valid
+	_ = os.Setenv(plugin.EnvUnixSocketDir, e.spec.Run) // cannot fail: the name is valid
+	options := append(rpc.ServerOptions(panicked(e.log, crashes)), life.serverOptions()...)
+	options = append(append(options, peerCredentials()...), faultOptions()...)
+	server = grpc.NewServer(options...)
 	go func() {
 		defer close(servedCh)
 		plugin.Serve(&plugin.ServeConfig{
 			HandshakeConfig:  rpc.Handshake(),
 			VersionedPlugins: rpc.Plugins(impl, life),
 			Logger:           hclog.NewNullLogger(),
-			GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-				options = append(options, rpc.ServerOptions(log)...)
-				options = append(options, life.serverOptions()...)
-				options = append(options, peerCredentials()...)
-				return grpc.NewServer(options...)
+			GRPCServer: func([]grpc.ServerOption) *grpc.Server { // its options are for TLS, which is not used here
+				return server
 			},
 			Test: &plugin.ServeTestConfig{Context: ctx, ReattachConfigCh: reattachCh},
 		})
 	}()
-	return reattachCh, servedCh
+	return server, reattachCh, servedCh
 }
 
-// staying adds to a node's status what only the process knows.
-type staying struct {
-	*p2p.Engine
+// panicked writes down that a call's handler panicked.
+func panicked(log *slog.Logger, crashes *crashes) func(method string, value any, stack []byte) {
+	return func(method string, value any, stack []byte) {
+		log.Error("a handler panicked", "method", method, "panic", fmt.Sprint(value), "stack", string(stack))
+		if err := crashes.handlerPanicked(method, value, stack); err != nil {
+			log.Error("the crash report cannot be written", "error", err)
+		}
+	}
+}
+
+// process adds to an engine what only its process knows.
+type process struct {
+	shared.Marketplace
 	life *life
 }
 
+// Info implements shared.Marketplace.
+func (p *process) Info(ctx context.Context) (shared.EngineInfo, error) {
+	info, err := p.Marketplace.Info(ctx)
+	info.Protocols = rpc.Protocols()
+	return info, err
+}
+
 // Status implements shared.Marketplace.
-func (s *staying) Status(ctx context.Context) (shared.NodeStatus, error) {
-	status, err := s.Engine.Status(ctx)
-	status.Staying = s.life.isStaying()
+func (p *process) Status(ctx context.Context) (shared.NodeStatus, error) {
+	status, err := p.Marketplace.Status(ctx)
+	status.Staying = p.life.isStaying()
 	return status, err
 }
 
@@ -169,15 +270,30 @@ func serveOneCommand(ctx context.Context, stderr io.Writer) int {
 		_, _ = fmt.Fprintf(stderr, "%s holds no specification: %v\n", launch.SpecVariable, err)
 		return 2
 	}
-	log := slog.New(slog.DiscardHandler)
-	engine, err := p2p.Open(ctx, p2p.Config{
-		Home: spec.Home, Listen: spec.Settings.Listen, Bootstrap: spec.Settings.Bootstrap,
-		DHTServer: spec.Settings.DHTServer, Network: spec.Settings.Network, Version: version, Logger: log,
-	})
-	if err != nil {
+	if err := runOneCommand(ctx, spec); err != nil {
 		_, _ = fmt.Fprintln(stderr, err)
 		return 1
 	}
+	return 0
+}
+
+func runOneCommand(ctx context.Context, spec launch.Spec) (err error) {
+	if spec.Settings.Memory > 0 {
+		if err := limitMemory(spec.Settings.Memory); err != nil {
+			return err
+		}
+	}
+	crashes, err := watchCrashes(spec.Home)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, crashes.close()) }()
+	log := slog.New(slog.DiscardHandler)
+	engine, err := open(ctx, spec, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
 	life := newLife(0, true, func(bool) error { return nil })
 	defer life.close()
 	served := make(chan struct{})
@@ -185,19 +301,16 @@ func serveOneCommand(ctx context.Context, stderr io.Writer) int {
 		defer close(served)
 		plugin.Serve(&plugin.ServeConfig{
 			HandshakeConfig:  rpc.Handshake(),
-			VersionedPlugins: rpc.Plugins(&staying{engine, life}, life),
+			VersionedPlugins: rpc.Plugins(&process{Marketplace: engine, life: life}, life),
 			Logger:           hclog.NewNullLogger(),
 			GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-				return grpc.NewServer(append(options, rpc.ServerOptions(log)...)...)
+				options = append(options, rpc.ServerOptions(panicked(log, crashes))...)
+				return grpc.NewServer(append(options, faultOptions()...)...)
 			},
 		})
 	}()
 	waitForHost(ctx, served)
-	if err := engine.Close(); err != nil {
-		_, _ = fmt.Fprintln(stderr, err)
-		return 1
-	}
-	return 0
+	return nil
 }
 
 // waitForHost returns when the server has ended, on a signal, or when the host

@@ -47,6 +47,7 @@ const (
 	ReasonEngineFailed     Reason = "ENGINE_FAILED"     // it did not start, crashed or hung up
 	ReasonEngineTimeout    Reason = "ENGINE_TIMEOUT"    // it runs and does not answer
 	ReasonEngineDraining   Reason = "ENGINE_DRAINING"   // it is stopping; metadata retry_after_ms
+	ReasonEngineCrashing   Reason = "ENGINE_CRASHING"   // it crashed too often to be started again now; metadata retry_after_ms, log
 )
 
 // Reasons returns all reasons of this contract version, sorted.
@@ -57,7 +58,7 @@ func Reasons() []Reason {
 		ReasonUnsatisfiable, ReasonLockfile, ReasonNoPeers, ReasonUnavailable, ReasonPeersFailed, ReasonTimeout,
 		ReasonOffline, ReasonCanceled, ReasonDeadlineExceeded, ReasonStorageFull, ReasonStorage,
 		ReasonAddressInUse, ReasonUnimplemented, ReasonEngineNotFound, ReasonEngineInvalid, ReasonEngineProtocol,
-		ReasonEngineFailed, ReasonEngineTimeout, ReasonEngineDraining,
+		ReasonEngineFailed, ReasonEngineTimeout, ReasonEngineDraining, ReasonEngineCrashing,
 	}
 	slices.Sort(all)
 	return all
@@ -87,7 +88,7 @@ func NewError(reason Reason, format string, args ...any) *Error {
 // retryable are the reasons whose errors a later try may not meet again.
 var retryable = map[Reason]bool{
 	ReasonNoPeers: true, ReasonUnavailable: true, ReasonPeersFailed: true, ReasonTimeout: true,
-	ReasonEngineFailed: true, ReasonEngineTimeout: true, ReasonEngineDraining: true, ReasonDeadlineExceeded: true,
+	ReasonEngineFailed: true, ReasonEngineTimeout: true, ReasonEngineDraining: true, ReasonEngineCrashing: true, ReasonDeadlineExceeded: true,
 }
 
 // WithHint returns e with its hint set.

@@ -4,13 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/go-plugin"
 
 	"ggen.dev/marketplace/shared"
 	"ggen.dev/marketplace/shared/launch"
@@ -19,51 +15,89 @@ import (
 
 // connection is a gRPC connection to an engine.
 type connection struct {
-	client   *rpc.Client
-	instance string
-	close    func() error
+	client  *rpc.Client
+	state   launch.State
+	patient bool // it may pause for as long as it likes
+	close   func() error
 }
 
-// attach connects to the engine that holds the lock. The caller holds the host's
-// lock. An engine that is just starting or stopping is given some time; the error
-// matches [ErrNotRunning] when it is gone after all.
-func attach(ctx context.Context, cfg Config) (*connection, error) {
-	waiting, cancel := context.WithTimeout(ctx, stateTimeout)
-	defer cancel()
+// attach connects to the engine that holds the lock, as [reach] does, if it speaks
+// a protocol of ours.
+func attach(ctx context.Context, cfg Config) (*connection, []shared.Diagnostic, error) {
+	c, notices, err := reach(ctx, cfg)
+	if err != nil {
+		return nil, notices, err
+	}
+	if err := negotiate(c.state); err != nil {
+		return nil, notices, errors.Join(err, c.close())
+	}
+	return c, notices, nil
+}
+
+// negotiate refuses an engine that speaks no protocol of ours. The newest that
+// both speak is used; so far no call depends on which that is.
+func negotiate(state launch.State) error {
+	if _, ok := rpc.Negotiate(state.Protocols); ok {
+		return nil
+	}
+	return shared.NewError(shared.ReasonEngineProtocol, "the %s speaks the protocols %v, and this ggen speaks %v", name(state), state.Protocols, rpc.Protocols()).
+		WithHint("a newer ggen may have started it: use that one, or stop the engine with `ggen marketplace p2p stop`")
+}
+
+// reach connects to the engine that holds the lock. The caller holds the host's
+// lock. An engine that is just starting or stopping is given some time, and one
+// that does not answer at all is ended; the error matches [ErrNotRunning] when it
+// is gone after all.
+func reach(ctx context.Context, cfg Config) (*connection, []shared.Diagnostic, error) {
+	giveUp := time.Now().Add(stateTimeout)
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	for {
 		state, ok := launch.ReadState(cfg.run())
 		if ok {
-			c, err := dial(waiting, state)
-			if err == nil {
-				return c, nil
-			}
-			if errors.Is(err, shared.ReasonEngineTimeout) && waiting.Err() == nil || ctx.Err() != nil {
-				return nil, explainSilence(ctx, cfg, state, err)
+			c, err := dial(ctx, state)
+			switch {
+			case err == nil:
+				return c, nil, nil
+			case ctx.Err() != nil:
+				return nil, nil, shared.AsError(ctx.Err())
+			case errors.Is(err, shared.ReasonEngineDraining): // it finishes what runs, and says so
+				giveUp = time.Now().Add(stateTimeout)
+			case errors.Is(err, shared.ReasonEngineTimeout):
+				return cfg.replace(ctx, state, err)
 			}
 		}
 		running, err := cfg.alive()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if !running { // it was stopping, or is just dead
-			return nil, ErrNotRunning
+			return nil, nil, ErrNotRunning
+		}
+		if time.Now().After(giveUp) {
+			return nil, nil, shared.NewError(shared.ReasonEngineTimeout, "an engine holds %s and cannot be reached", launch.LockFile(cfg.run())).
+				WithHint("end process %d, if that is an engine, and run the command again; its log is %s", state.PID, launch.LogFile(cfg.home()))
 		}
 		select {
-		case <-waiting.Done():
-			return nil, explainSilence(ctx, cfg, state, shared.NewError(shared.ReasonEngineTimeout, "it holds its lock and does not answer"))
+		case <-ctx.Done():
+			return nil, nil, shared.AsError(ctx.Err())
 		case <-tick.C:
 		}
 	}
 }
 
-func explainSilence(ctx context.Context, cfg Config, state launch.State, err error) error {
-	if ctx.Err() != nil {
-		return shared.AsError(ctx.Err())
+// replace ends an engine that does not answer, unless there was too little time
+// to be sure of that.
+func (cfg Config) replace(ctx context.Context, state launch.State, silence error) (*connection, []shared.Diagnostic, error) {
+	if _, final := patience(ctx); !final {
+		return nil, nil, cfg.withLog(shared.NewError(shared.ReasonEngineTimeout, "the %s does not answer: %w", name(state), silence).
+			WithHint("allow the command more time: an engine that does not answer for %s is replaced", attachTimeout))
 	}
-	return shared.NewError(shared.ReasonEngineTimeout, "the engine (process %d) does not answer: %w", state.PID, err).
-		WithHint("it may be stopped or stuck: end process %d and run the command again; its log is %s", state.PID, launch.LogFile(cfg.home()))
+	notice, err := cfg.endSilent(ctx, state)
+	if err != nil {
+		return nil, nil, err
+	}
+	return nil, []shared.Diagnostic{notice}, ErrNotRunning
 }
 
 // dial connects to an engine's socket and asks who it is: this first call makes
@@ -77,63 +111,47 @@ func dial(ctx context.Context, state launch.State) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	bounded, cancel := context.WithTimeout(ctx, attachTimeout)
+	wait, _ := patience(ctx)
+	bounded, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	c := &connection{client: client, instance: state.Instance, close: conn.Close}
+	c := &connection{client: client, state: state, close: conn.Close}
 	info, err := client.Info(bounded)
 	switch {
 	case err == nil && info.InstanceID == state.Instance:
+		c.state.Protocols = info.Protocols
 		return c, nil
 	case err == nil:
 		err = shared.NewError(shared.ReasonEngineFailed, "another engine answers than the one that was started")
-	case errors.Is(err, shared.ReasonDeadlineExceeded) && ctx.Err() == nil:
-		err = shared.NewError(shared.ReasonEngineTimeout, "no answer within %s", attachTimeout)
+	case errors.Is(err, shared.ReasonDeadlineExceeded):
+		err = shared.NewError(shared.ReasonEngineTimeout, "no answer within %s", wait.Round(time.Millisecond))
 	}
 	return nil, errors.Join(err, c.close())
 }
 
-// startForOneCommand starts an engine as an ordinary go-plugin child that ends
-// with this command: where no engine can live in the background.
-func startForOneCommand(cfg Config) (*connection, error) {
-	if err := cfg.prepare(); err != nil {
-		return nil, err
-	}
-	candidate, err := choose(cfg)
+// attachByHand connects to the engine that launch.AttachVariable names, which
+// somebody runs in a terminal, perhaps under a debugger.
+func attachByHand(ctx context.Context, socket string) (*connection, []shared.Diagnostic, error) {
+	client, conn, err := rpc.DialPatiently("unix", socket)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	variable, err := specVariable(launch.Spec{Home: cfg.home(), Run: cfg.run(), Settings: cfg.Settings})
+	info, err := client.Info(ctx)
 	if err != nil {
-		return nil, shared.AsError(err)
+		err = shared.NewError(shared.ReasonEngineFailed, "the engine at %s=%s: %w", launch.AttachVariable, socket, err).
+			WithHint("start it again (serve -debug) and set what it prints, or unset %s", launch.AttachVariable)
+		return nil, nil, errors.Join(err, conn.Close())
 	}
-	cmd := exec.Command(candidate.Path) //nolint:noctx // go-plugin ends it by Kill
-	cmd.Env = append(environment(), variable)
-	client := plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig:  rpc.Handshake(),
-		VersionedPlugins: rpc.Plugins(nil, nil),
-		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
-		GRPCDialOptions:  rpc.DialOptions(),
-		Cmd:              cmd,
-		AutoMTLS:         true,
-		StartTimeout:     startTimeout,
-		Logger:           hclog.NewNullLogger(),
-	})
-	protocol, err := client.Client()
-	if err != nil {
-		client.Kill()
-		return nil, failed(cfg, "the engine "+candidate.Path+" did not come up", err)
+	c := &connection{
+		client: client, patient: true, close: conn.Close,
+		state: launch.State{PID: info.PID, Instance: info.InstanceID, Version: info.Version, Protocols: info.Protocols, Network: "unix", Address: socket},
 	}
-	dispensed, err := protocol.Dispense(rpc.PluginName)
-	if err != nil {
-		client.Kill()
-		return nil, failed(cfg, "the engine "+candidate.Path+" has no marketplace", err)
+	if err := negotiate(c.state); err != nil {
+		return nil, nil, errors.Join(err, c.close())
 	}
-	c, ok := dispensed.(*rpc.Client)
-	if !ok {
-		client.Kill()
-		return nil, shared.NewError(shared.ReasonEngineProtocol, "the engine dispenses %T", dispensed)
-	}
-	return &connection{client: c, close: func() error { client.Kill(); return nil }}, nil
+	return c, []shared.Diagnostic{{
+		Severity: shared.SeverityWarning, Message: "attached to the " + name(c.state) + ", because " + launch.AttachVariable + " is set",
+		Hint: "unset " + launch.AttachVariable + " to use the installed engine",
+	}}, nil
 }
 
 // removeStaleSockets deletes what dead engines left in the run folder. The caller

@@ -21,13 +21,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
 
+	"ggen.dev/marketplace/host/plugins"
 	"ggen.dev/marketplace/shared"
 	"ggen.dev/marketplace/shared/launch"
+	"ggen.dev/marketplace/shared/rpc"
 )
 
 // Settings are what a user may choose about an engine.
@@ -45,14 +46,14 @@ type Config struct {
 }
 
 const (
-	// attachTimeout bounds the first call to a running engine. It answers within
-	// a millisecond unless it is stopped or stuck.
-	attachTimeout = 3 * time.Second
 	// startTimeout bounds how long an engine may take to come up; it takes 30 ms,
 	// plus what an old one needs to shut down.
 	startTimeout = 30 * time.Second
 	// stateTimeout bounds how long a held lock may be without a readable state.
 	stateTimeout = 15 * time.Second
+	// lockPatience is how long a command waits for another one that starts or swaps
+	// an engine; a swap lets running calls finish.
+	lockPatience = swapGrace + startTimeout + 2*stateTimeout
 	// poll is how often a lock or state is looked at again.
 	poll = 5 * time.Millisecond
 )
@@ -89,6 +90,15 @@ func (cfg Config) run() string {
 	}
 	sum := sha256.Sum256([]byte(dir))
 	return filepath.Join(base, fmt.Sprintf("ggen-%d-%s", os.Getuid(), hex.EncodeToString(sum[:6])))
+}
+
+// Search is where the engines of this configuration are looked for, and which of
+// them can be used.
+func (cfg Config) Search() plugins.Search {
+	return plugins.Search{
+		Home: cfg.Home, Project: cfg.Project, Dirs: cfg.PluginDirs, RunDir: cfg.run(),
+		Oldest: rpc.Oldest, Newest: rpc.Newest, Facts: cfg.facts(),
+	}
 }
 
 func (cfg *Config) check() error {
@@ -133,7 +143,7 @@ func (cfg Config) prepare() error {
 // locked runs work while this process holds the host's lock of the home.
 func (cfg Config) locked(ctx context.Context, work func() error) (err error) {
 	lock := flock.New(launch.HostLockFile(cfg.run()), flock.SetPermissions(0o600))
-	waiting, cancel := context.WithTimeout(ctx, startTimeout+stateTimeout)
+	waiting, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
 	ok, err := lock.TryLockContext(waiting, poll)
 	if ctx.Err() != nil {
@@ -189,12 +199,15 @@ func connect(ctx context.Context, cfg Config, start bool) (*Session, error) {
 
 // attachOrStart gives a connection to the one engine of this home.
 func attachOrStart(ctx context.Context, cfg Config, start bool) (c *connection, notices []shared.Diagnostic, err error) {
+	if socket := os.Getenv(launch.AttachVariable); socket != "" {
+		return attachByHand(ctx, socket)
+	}
 	if !warmSupported || os.Getenv(PerCommandVariable) != "" {
 		if !start {
 			return nil, nil, ErrNotRunning
 		}
-		c, err := startForOneCommand(cfg)
-		return c, nil, err
+		c, err := startForOneCommand(ctx, cfg)
+		return c, cfg.Search().Warnings(), err
 	}
 	if err := cfg.prepare(); err != nil {
 		return nil, nil, err
@@ -205,24 +218,16 @@ func attachOrStart(ctx context.Context, cfg Config, start bool) (c *connection, 
 			return err
 		}
 		if running {
-			if c, err = attach(ctx, cfg); !errors.Is(err, ErrNotRunning) {
+			c, notices, err = attach(ctx, cfg)
+			if !errors.Is(err, ErrNotRunning) {
 				return err
 			}
 		}
 		if !start {
 			return ErrNotRunning
 		}
-		spec := launch.Spec{Home: cfg.home(), Run: cfg.run(), Settings: cfg.Settings}
-		if last, died := launch.ReadState(cfg.run()); died && last.Staying {
-			spec.Settings, spec.Stay = last.Settings, true
-			notices = append(notices, shared.Diagnostic{
-				Severity: shared.SeverityWarning, Reason: shared.ReasonEngineFailed,
-				Message: fmt.Sprintf("the engine that had been running since %s has died; it was started again with the same settings", last.Started.Local().Format("15:04:05")),
-				Hint:    "its log is " + launch.LogFile(cfg.home()),
-			})
-		}
 		var more []shared.Diagnostic
-		c, more, err = launchEngine(ctx, cfg, spec)
+		c, more, err = cfg.startAgain(ctx)
 		notices = append(notices, more...)
 		return err
 	})
@@ -232,9 +237,33 @@ func attachOrStart(ctx context.Context, cfg Config, start bool) (c *connection, 
 			Message: "no engine can run in the background here (" + err.Error() + "), so this command starts one for itself",
 			Hint:    "put GGEN_HOME on a file system that can hold sockets",
 		})
-		c, err = startForOneCommand(cfg)
+		c, err = startForOneCommand(ctx, cfg)
 	}
 	return c, notices, err
+}
+
+// startAgain starts an engine; one that was asked to stay and died comes back as
+// it was. The caller holds the host's lock and knows that no engine runs.
+func (cfg Config) startAgain(ctx context.Context) (*connection, []shared.Diagnostic, error) {
+	spec := launch.Spec{Home: cfg.home(), Run: cfg.run(), Settings: cfg.Settings}
+	var notices []shared.Diagnostic
+	if last, died := launch.ReadState(cfg.run()); died {
+		if err := cfg.bury(last.Instance, time.Now()); err != nil {
+			return nil, nil, err
+		}
+		notice := shared.Diagnostic{
+			Severity: shared.SeverityWarning, Reason: shared.ReasonEngineFailed,
+			Message: obituary(last) + "; it was started again",
+			Hint:    "its log is " + launch.LogFile(cfg.home()),
+		}
+		if last.Staying {
+			spec.Settings, spec.Stay = last.Settings, true
+			notice.Message += " with the same settings"
+		}
+		notices = append(notices, notice)
+	}
+	c, more, err := launchEngine(ctx, cfg, spec)
+	return c, append(notices, more...), err
 }
 
 // Start makes the engine a peer that stays until it is stopped, with
@@ -252,6 +281,9 @@ func Start(ctx context.Context, cfg Config) (s *Session, started bool, err error
 		return nil, false, err
 	}
 	s = &Session{cfg: cfg, mayStart: true}
+	if os.Getenv(launch.AttachVariable) != "" {
+		return s, false, s.reconnect(ctx)
+	}
 	err = cfg.locked(ctx, func() error {
 		running, err := cfg.alive()
 		if err != nil {
@@ -284,22 +316,27 @@ func Start(ctx context.Context, cfg Config) (s *Session, started bool, err error
 // keepRunning asks the running engine to stay if it has the wanted settings, and
 // stops it otherwise; then it returns nil.
 func keepRunning(ctx context.Context, cfg Config) (*connection, error) {
-	c, err := attach(ctx, cfg)
+	c, _, err := attach(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	state, _ := launch.ReadState(cfg.run())
-	if state.Settings.Equal(cfg.Settings) {
+	if c.state.Settings.Equal(cfg.Settings) {
 		return c, c.client.Stay(ctx)
 	}
 	return nil, errors.Join(stop(ctx, cfg, c, 10*time.Second), c.close())
 }
 
 // Stop ends the running engine: running calls may go on for at most grace. It
-// returns when the process is gone; stopped is false when none was running.
+// returns when the process is gone; stopped is false when none was running. An
+// engine that does not answer, or does not end, is killed. Crashes before are
+// forgotten: the next command may start an engine at once.
 func Stop(ctx context.Context, cfg Config, grace time.Duration) (stopped bool, err error) {
 	if err := cfg.check(); err != nil {
 		return false, err
+	}
+	if os.Getenv(launch.AttachVariable) != "" {
+		return false, shared.NewError(shared.ReasonInvalidArgument, "%s names an engine that runs in somebody's terminal", launch.AttachVariable).
+			WithHint("end it there, with Ctrl-C, or unset the variable")
 	}
 	if _, err := os.Stat(cfg.run()); errors.Is(err, os.ErrNotExist) || !warmSupported {
 		return false, nil
@@ -308,80 +345,72 @@ func Stop(ctx context.Context, cfg Config, grace time.Duration) (stopped bool, e
 		return false, err
 	}
 	err = cfg.locked(ctx, func() error {
+		if err := cfg.forget(); err != nil {
+			return err
+		}
 		running, err := cfg.alive()
 		if err != nil {
 			return err
 		}
-		if !running {
-			// One that died while it was to stay is not brought back any more.
-			return launch.WriteState(cfg.run(), nil)
+		if running {
+			c, notices, err := reach(ctx, cfg)
+			stopped = err == nil || len(notices) > 0
+			if err == nil {
+				return errors.Join(stop(ctx, cfg, c, grace), c.close())
+			}
+			if !errors.Is(err, ErrNotRunning) {
+				return err
+			}
 		}
-		c, err := attach(ctx, cfg)
-		if errors.Is(err, ErrNotRunning) {
-			return launch.WriteState(cfg.run(), nil)
-		}
-		if err != nil {
-			return err
-		}
-		stopped = true
-		return errors.Join(stop(ctx, cfg, c, grace), c.close())
+		// One that died while it was to stay is not brought back any more.
+		return launch.WriteState(cfg.run(), nil)
 	})
 	return stopped, err
 }
 
-// stop asks an engine to end and waits until its lock is free.
+// stop asks an engine to end and waits until its lock is free. One that does not
+// end in time is killed.
 func stop(ctx context.Context, cfg Config, c *connection, grace time.Duration) error {
 	if err := c.client.Stop(ctx, grace); err != nil && !errors.Is(err, shared.ReasonEngineFailed) {
 		return err
 	}
-	waiting, cancel := context.WithTimeout(ctx, grace+stateTimeout)
-	defer cancel()
-	tick := time.NewTicker(poll)
-	defer tick.Stop()
-	for {
-		running, err := cfg.alive()
-		if err != nil || !running {
-			return err
-		}
-		select {
-		case <-waiting.Done():
-			if ctx.Err() != nil {
-				return shared.AsError(ctx.Err())
-			}
-			return shared.NewError(shared.ReasonEngineTimeout, "the engine does not stop").
-				WithHint("its log is %s", launch.LogFile(cfg.home()))
-		case <-tick.C:
-		}
+	err := cfg.awaitEnd(ctx, grace+closeTime)
+	if !errors.Is(err, errStillRunning) {
+		return err
 	}
+	_, err = cfg.endSilent(ctx, c.state)
+	return err
 }
 
-// RunForeground runs an engine that stays, as a child of this process, until ctx
-// ends or the engine does. ready is called when it is up.
+// closeTime is what an engine needs to close its store and connections, and more.
+const closeTime = 10 * time.Second
+
+// RunForeground runs an engine that stays until ctx ends, or somebody stops it, or
+// it dies. ready is called when it is up.
 func RunForeground(ctx context.Context, cfg Config, ready func(*Session)) error {
 	s, _, err := Start(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	ready(s)
 	defer func() { _ = s.Close() }() // only detaches
-	// Watching costs nothing and ends when the engine does.
-	err = s.watchUntilGone(ctx)
-	if ctx.Err() == nil {
-		return err
+	ready(s)
+	s.mayStart = false
+	for ctx.Err() == nil {
+		err := s.watchUntilGone(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if !errors.Is(err, shared.ReasonEngineDraining) {
+			return err
+		}
+		if err := s.reconnect(ctx); errors.Is(err, ErrNotRunning) {
+			return nil // it was stopped, and not swapped for another version
+		} else if err != nil {
+			return err
+		}
 	}
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
 	_, err = Stop(stopping, cfg, 10*time.Second)
 	return err
-}
-
-// tail is the end of the engine's log, for an error that has to explain why the
-// engine did not come up.
-func tail(path string) string {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	lines := strings.Split(strings.TrimSpace(string(data[max(0, len(data)-2048):])), "\n")
-	return strings.Join(lines[max(0, len(lines)-3):], "\n")
 }

@@ -20,6 +20,7 @@ type Session struct {
 
 	mu      sync.Mutex // guards the fields below
 	conn    *connection
+	retired []*connection // replaced, and perhaps still in use by calls of before
 	notices []shared.Diagnostic
 	closed  bool
 }
@@ -44,12 +45,25 @@ func (s *Session) reconnect(ctx context.Context) error {
 	if s.closed {
 		return c.close()
 	}
-	old := s.conn
-	s.conn, s.notices = c, append(s.notices, notices...)
-	if old != nil {
-		return old.close()
+	if s.conn != nil {
+		s.retired = append(s.retired, s.conn)
 	}
+	s.conn, s.notices = c, append(s.notices, notices...)
 	return nil
+}
+
+func (s *Session) connection() *connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn
+}
+
+// replace reconnects, unless another call did so since broken was in use.
+func (s *Session) replace(ctx context.Context, broken *connection) error {
+	if s.connection() != broken {
+		return nil
+	}
+	return s.reconnect(ctx)
 }
 
 // Close detaches. The engine lives on, for the next command.
@@ -60,7 +74,11 @@ func (s *Session) Close() error {
 		return nil
 	}
 	s.closed = true
-	return s.conn.close()
+	err := s.conn.close()
+	for _, c := range s.retired {
+		err = errors.Join(err, c.close())
+	}
+	return err
 }
 
 // Notices are what the user should know about the engine itself.
@@ -70,31 +88,44 @@ func (s *Session) Notices() []shared.Diagnostic {
 	return append([]shared.Diagnostic(nil), s.notices...)
 }
 
-// again tells whether an error means that another engine could do better: this
-// one died or hung up, or is about to stop.
-func again(err error) bool {
-	return errors.Is(err, shared.ReasonEngineFailed) || errors.Is(err, shared.ReasonEngineDraining)
+// drainPatience is how long a call waits, in all, for engines that are stopping:
+// one that is swapped finishes its calls first.
+const drainPatience = 2 * swapGrace
+
+// call runs one idempotent call, bounded by limit without a sign of life. One whose
+// engine is stopping goes to the next engine; one whose engine died is repeated
+// once on another.
+func call[T any](ctx context.Context, s *Session, limit time.Duration, run func(context.Context, *watchdog, shared.Marketplace) (T, error)) (T, error) {
+	begun, died := time.Now(), false
+	for {
+		conn := s.connection()
+		result, err := try(ctx, s.cfg, conn, limit, run)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return result, err
+		case errors.Is(err, shared.ReasonEngineDraining) && time.Since(begun) < drainPatience:
+			if err := pause(ctx, err); err != nil {
+				return result, err
+			}
+		case errors.Is(err, shared.ReasonEngineFailed) && !died && !conn.patient:
+			died = true
+		default:
+			return result, err
+		}
+		if reconnectErr := s.replace(ctx, conn); reconnectErr != nil {
+			if errors.Is(reconnectErr, ErrNotRunning) {
+				return result, err
+			}
+			return result, reconnectErr
+		}
+	}
 }
 
-// call runs one idempotent call, and once more on a new engine if it has to be.
-func call[T any](ctx context.Context, s *Session, run func(shared.Marketplace) (T, error)) (T, error) {
-	s.mu.Lock()
-	conn := s.conn
-	s.mu.Unlock()
-	result, err := run(conn.client)
-	if !again(err) || ctx.Err() != nil {
-		return result, err
-	}
-	if err := pause(ctx, err); err != nil {
-		return result, err
-	}
-	if reconnectErr := s.reconnect(ctx); reconnectErr != nil {
-		return result, reconnectErr
-	}
-	s.mu.Lock()
-	conn = s.conn
-	s.mu.Unlock()
-	return run(conn.client)
+func try[T any](ctx context.Context, cfg Config, c *connection, limit time.Duration, run func(context.Context, *watchdog, shared.Marketplace) (T, error)) (T, error) {
+	ctx, w := c.guard(ctx, limit)
+	defer w.stop()
+	result, err := run(ctx, w, c.client)
+	return result, cfg.died(c.state, w.explain(ctx, cfg, c, err))
 }
 
 // pause obeys a stopping engine that says when to come back.
@@ -115,17 +146,23 @@ func pause(ctx context.Context, err error) error {
 
 // Info implements shared.Marketplace.
 func (s *Session) Info(ctx context.Context) (shared.EngineInfo, error) {
-	return call(ctx, s, func(m shared.Marketplace) (shared.EngineInfo, error) { return m.Info(ctx) })
+	return call(ctx, s, shortCall, func(ctx context.Context, _ *watchdog, m shared.Marketplace) (shared.EngineInfo, error) {
+		return m.Info(ctx)
+	})
 }
 
 // Search implements shared.Marketplace.
 func (s *Session) Search(ctx context.Context, query shared.SearchQuery) (shared.SearchResult, error) {
-	return call(ctx, s, func(m shared.Marketplace) (shared.SearchResult, error) { return m.Search(ctx, query) })
+	return call(ctx, s, shortCall, func(ctx context.Context, _ *watchdog, m shared.Marketplace) (shared.SearchResult, error) {
+		return m.Search(ctx, query)
+	})
 }
 
 // Describe implements shared.Marketplace.
 func (s *Session) Describe(ctx context.Context, ref shared.Ref) (shared.PackageDetails, error) {
-	return call(ctx, s, func(m shared.Marketplace) (shared.PackageDetails, error) { return m.Describe(ctx, ref) })
+	return call(ctx, s, shortCall, func(ctx context.Context, _ *watchdog, m shared.Marketplace) (shared.PackageDetails, error) {
+		return m.Describe(ctx, ref)
+	})
 }
 
 // Publish implements shared.Marketplace. It is repeated only when the tree can be
@@ -133,14 +170,14 @@ func (s *Session) Describe(ctx context.Context, ref shared.Ref) (shared.PackageD
 // an engine that did the work before it died knows it again.
 func (s *Session) Publish(ctx context.Context, req shared.PublishRequest, tree io.Reader, report shared.ProgressFunc) (shared.PublishReceipt, error) {
 	first := true
-	return call(ctx, s, func(m shared.Marketplace) (shared.PublishReceipt, error) {
+	return call(ctx, s, stallLimit, func(ctx context.Context, w *watchdog, m shared.Marketplace) (shared.PublishReceipt, error) {
 		if !first {
 			if err := rewind(req, tree); err != nil {
 				return shared.PublishReceipt{}, err
 			}
 		}
 		first = false
-		return m.Publish(ctx, req, tree, report)
+		return m.Publish(ctx, req, w.reader(tree), w.report(report))
 	})
 }
 
@@ -158,39 +195,62 @@ func rewind(req shared.PublishRequest, tree io.Reader) error {
 
 // Install implements shared.Marketplace. Repeating it finds what is in place.
 func (s *Session) Install(ctx context.Context, req shared.InstallRequest, report shared.ProgressFunc) (shared.InstallReceipt, error) {
-	return call(ctx, s, func(m shared.Marketplace) (shared.InstallReceipt, error) { return m.Install(ctx, req, report) })
+	return call(ctx, s, stallLimit, func(ctx context.Context, w *watchdog, m shared.Marketplace) (shared.InstallReceipt, error) {
+		return m.Install(ctx, req, w.report(report))
+	})
 }
 
 // Verify implements shared.Marketplace.
 func (s *Session) Verify(ctx context.Context, req shared.VerifyRequest) (shared.VerifyReport, error) {
-	return call(ctx, s, func(m shared.Marketplace) (shared.VerifyReport, error) { return m.Verify(ctx, req) })
+	return call(ctx, s, stallLimit, func(ctx context.Context, _ *watchdog, m shared.Marketplace) (shared.VerifyReport, error) {
+		return m.Verify(ctx, req)
+	})
 }
 
 // Status implements shared.Marketplace.
 func (s *Session) Status(ctx context.Context) (shared.NodeStatus, error) {
-	return call(ctx, s, func(m shared.Marketplace) (shared.NodeStatus, error) { return m.Status(ctx) })
+	return call(ctx, s, shortCall, func(ctx context.Context, _ *watchdog, m shared.Marketplace) (shared.NodeStatus, error) {
+		return m.Status(ctx)
+	})
 }
 
 // Peers implements shared.Marketplace.
 func (s *Session) Peers(ctx context.Context, query shared.PeerQuery) (shared.PeerList, error) {
-	return call(ctx, s, func(m shared.Marketplace) (shared.PeerList, error) { return m.Peers(ctx, query) })
+	return call(ctx, s, shortCall, func(ctx context.Context, _ *watchdog, m shared.Marketplace) (shared.PeerList, error) {
+		return m.Peers(ctx, query)
+	})
 }
 
 // Bootstrap implements shared.Marketplace.
 func (s *Session) Bootstrap(ctx context.Context, addresses []string) ([]shared.DialOutcome, error) {
-	return call(ctx, s, func(m shared.Marketplace) ([]shared.DialOutcome, error) { return m.Bootstrap(ctx, addresses) })
+	return call(ctx, s, shortCall, func(ctx context.Context, _ *watchdog, m shared.Marketplace) ([]shared.DialOutcome, error) {
+		return m.Bootstrap(ctx, addresses)
+	})
 }
 
-// Watch implements shared.Marketplace. It is not repeated: what happened between
-// two engines would be missing without a word.
+// Watch implements shared.Marketplace. When the engine is replaced, it goes on with
+// the next one, after an event of kind [shared.EventLost]: nobody knows what
+// happened in between.
 func (s *Session) Watch(ctx context.Context, query shared.WatchQuery, deliver func(shared.Event) error) error {
-	s.mu.Lock()
-	conn := s.conn
-	s.mu.Unlock()
-	return conn.client.Watch(ctx, query, deliver)
+	for {
+		conn := s.connection()
+		err := conn.client.Watch(ctx, query, deliver)
+		if !errors.Is(err, shared.ReasonEngineDraining) || ctx.Err() != nil {
+			return s.cfg.died(conn.state, err)
+		}
+		if reconnectErr := s.replace(ctx, conn); reconnectErr != nil {
+			if errors.Is(reconnectErr, ErrNotRunning) {
+				return err
+			}
+			return reconnectErr
+		}
+		if err := deliver(shared.Event{Kind: shared.EventLost, Time: time.Now(), Message: "the engine was replaced"}); err != nil {
+			return err
+		}
+	}
 }
 
 // watchUntilGone returns when ctx ends or the engine does.
 func (s *Session) watchUntilGone(ctx context.Context) error {
-	return s.Watch(ctx, shared.WatchQuery{Kinds: []shared.EventKind{"none"}}, func(shared.Event) error { return nil })
+	return s.connection().client.Watch(ctx, shared.WatchQuery{Kinds: []shared.EventKind{"none"}}, func(shared.Event) error { return nil })
 }

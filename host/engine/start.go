@@ -3,56 +3,65 @@ package engine
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
+	"ggen.dev/marketplace/host/plugins"
 	"ggen.dev/marketplace/shared"
 	"ggen.dev/marketplace/shared/launch"
 	"ggen.dev/marketplace/shared/rpc"
 )
 
-// maxLog is the size at which the engine's log is put aside when an engine starts.
-const maxLog = 4 << 20
+// choose gives the engine binary to run, verified.
+func (cfg Config) choose(ctx context.Context) (plugins.Candidate, error) {
+	if err := cfg.learn(ctx); err != nil {
+		return plugins.Candidate{}, err
+	}
+	return plugins.Choose(ctx, cfg.Search())
+}
 
-// launchEngine starts a background engine and attaches to it. The caller holds
-// the host's lock and knows that no engine runs.
+// launchEngine starts a background engine and attaches to it, if the budget of
+// restarts allows it. The caller holds the host's lock and knows that no engine
+// runs.
 func launchEngine(ctx context.Context, cfg Config, spec launch.Spec) (*connection, []shared.Diagnostic, error) {
-	candidate, err := choose(cfg)
+	candidate, err := cfg.choose(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	var notices []shared.Diagnostic
-	if candidate.Source == DevVariable {
-		notices = append(notices, shared.Diagnostic{
-			Severity: shared.SeverityWarning, Message: "the engine is " + candidate.Path + ", unverified, because " + DevVariable + " is set",
-			Hint: "unset " + DevVariable + " to use the installed engine",
-		})
+	if err := cfg.afford(ctx, time.Now()); err != nil {
+		return nil, nil, err
 	}
 	removeStaleSockets(cfg.run())
-	state, err := spawn(ctx, cfg, candidate, spec)
+	s, err := spawn(cfg, candidate, spec)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := dial(ctx, state)
-	if err != nil {
-		return nil, nil, failed(cfg, "the engine "+candidate.Path+" came up and does not answer", err)
-	}
-	return c, notices, nil
+	c, err := s.attach(ctx)
+	return c, cfg.Search().Warnings(), err
+}
+
+// starting is an engine's process that has not said yet that it is up.
+type starting struct {
+	cfg       Config
+	candidate plugins.Candidate
+	cmd       *exec.Cmd
+	stdout    io.ReadCloser
+	patience  time.Duration
 }
 
 // spawn starts the process, in a session of its own so that neither Ctrl-C nor a
-// closed terminal reaches it, and waits for its answer.
-func spawn(ctx context.Context, cfg Config, candidate Candidate, spec launch.Spec) (launch.State, error) {
+// closed terminal reaches it.
+func spawn(cfg Config, candidate plugins.Candidate, spec launch.Spec) (*starting, error) {
 	logFile, err := openLog(launch.LogFile(cfg.home()))
 	if err != nil {
-		return launch.State{}, shared.NewError(shared.ReasonStorage, "open the engine's log: %w", err)
+		return nil, shared.NewError(shared.ReasonStorage, "open the engine's log: %w", err)
 	}
 	defer func() { _ = logFile.Close() }() // the engine has its own copy
 	// Not CommandContext: the engine outlives this command.
@@ -63,34 +72,58 @@ func spawn(ctx context.Context, cfg Config, candidate Candidate, spec launch.Spe
 	cmd.SysProcAttr = detached()
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return launch.State{}, shared.NewError(shared.ReasonEngineFailed, "start the engine: %w", err)
+		return nil, shared.NewError(shared.ReasonEngineFailed, "start the engine: %w", err)
 	}
 	if err := cmd.Start(); err != nil {
-		return launch.State{}, shared.NewError(shared.ReasonEngineInvalid, "start the engine %s: %w", candidate.Path, err).
+		return nil, shared.NewError(shared.ReasonEngineInvalid, "start the engine %s: %w", candidate.Path, err).
 			WithHint("it is not a program for this machine; install it again")
 	}
-	answer, err := awaitAnswer(ctx, stdout)
+	return &starting{cfg: cfg, candidate: candidate, cmd: cmd, stdout: stdout, patience: startTimeout + spec.LockWait}, nil
+}
+
+// attach waits until the engine is up and connects to it.
+func (s *starting) attach(ctx context.Context) (*connection, error) {
+	state, err := s.await(ctx)
 	if err != nil {
-		_ = cmd.Process.Kill() // it may have ended by itself
-		_ = cmd.Wait()         // reap it; how it ended does not matter any more
-		if ctx.Err() != nil {
-			return launch.State{}, shared.AsError(ctx.Err())
-		}
-		return launch.State{}, failed(cfg, "the engine "+candidate.Path+" did not come up", err)
+		return nil, err
 	}
-	if answer.Error != nil {
-		_ = cmd.Wait() // it ends by itself, and has said why
-		return launch.State{}, answer.Error.Err()
+	if err := negotiate(state); err != nil {
+		s.kill()
+		return nil, err
 	}
-	if answer.State.Protocol != rpc.Protocol {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		return launch.State{}, shared.NewError(shared.ReasonEngineProtocol, "the engine %s speaks protocol %d, and this ggen speaks %d", candidate.Path, answer.State.Protocol, rpc.Protocol)
+	c, err := dial(ctx, state)
+	if err != nil {
+		s.kill()
+		return nil, failed(s.cfg, "the engine "+s.candidate.Path+" came up and does not answer", err)
 	}
 	// Reaps the engine if it dies before this command ends; the command does not
 	// wait for it, so the goroutine ends with either.
-	go func() { _ = cmd.Wait() }()
-	return *answer.State, nil
+	go func() { _ = s.cmd.Wait() }()
+	return c, nil
+}
+
+// kill ends a process that did not become an engine.
+func (s *starting) kill() {
+	_ = s.cmd.Process.Kill() // it may have ended by itself
+	_ = s.cmd.Wait()         // reaps it; how it ended does not matter any more
+}
+
+// await waits for the engine's answer. One that gives none counts as crashed.
+func (s *starting) await(ctx context.Context) (launch.State, error) {
+	answer, err := s.answer(ctx)
+	switch {
+	case err == nil && answer.Error == nil:
+		return *answer.State, nil
+	case err == nil:
+		_ = s.cmd.Wait() // it ends by itself, and has said why
+		return launch.State{}, answer.Error.Err()
+	}
+	s.kill()
+	if ctx.Err() != nil {
+		return launch.State{}, shared.AsError(ctx.Err())
+	}
+	err = failed(s.cfg, "the engine "+s.candidate.Path+" did not come up", err)
+	return launch.State{}, errors.Join(err, s.cfg.bury(fmt.Sprintf("process %d", s.cmd.Process.Pid), time.Now()))
 }
 
 func arguments(spec launch.Spec) []string {
@@ -110,8 +143,14 @@ func arguments(spec launch.Spec) []string {
 	if spec.Settings.IdleStop > 0 {
 		args = append(args, "-idle", spec.Settings.IdleStop.String())
 	}
+	if spec.Settings.Memory > 0 {
+		args = append(args, "-memory", strconv.FormatInt(spec.Settings.Memory, 10))
+	}
 	if spec.Stay {
 		args = append(args, "-stay")
+	}
+	if spec.LockWait > 0 {
+		args = append(args, "-lock-wait", spec.LockWait.String())
 	}
 	return args
 }
@@ -129,52 +168,68 @@ func environment() []string {
 	return env
 }
 
-// awaitAnswer reads the one line that an engine prints, bounded in size and time.
-func awaitAnswer(ctx context.Context, stdout io.ReadCloser) (launch.Answer, error) {
+// answer reads the one line that an engine prints, bounded in size and time.
+func (s *starting) answer(ctx context.Context) (launch.Answer, error) {
 	type result struct {
 		line []byte
 		err  error
 	}
 	read := make(chan result, 1)
 	go func() {
-		line, err := bufio.NewReader(io.LimitReader(stdout, launch.MaxAnswer)).ReadBytes('\n')
+		line, err := bufio.NewReader(io.LimitReader(s.stdout, launch.MaxAnswer)).ReadBytes('\n')
 		read <- result{line, err}
 	}()
-	timer := time.NewTimer(startTimeout)
+	defer func() { _ = s.stdout.Close() }() // also ends the reader
+	timer := time.NewTimer(s.patience)
 	defer timer.Stop()
-	defer func() { _ = stdout.Close() }() // also ends the reader
-	select {
-	case r := <-read:
-		if r.err != nil && !(errors.Is(r.err, io.EOF) && len(r.line) > 0) {
-			return launch.Answer{}, errors.New("it ended without an answer")
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case r := <-read:
+			if r.err != nil && !(errors.Is(r.err, io.EOF) && len(r.line) > 0) {
+				return launch.Answer{}, errors.New("it ended without an answer")
+			}
+			return launch.ParseAnswer(r.line)
+		case <-tick.C:
+			if err := boundLog(launch.LogFile(s.cfg.home())); err != nil {
+				return launch.Answer{}, err
+			}
+		case <-timer.C:
+			return launch.Answer{}, fmt.Errorf("it did not answer within %s", s.patience)
+		case <-ctx.Done():
+			return launch.Answer{}, ctx.Err()
 		}
-		return launch.ParseAnswer(r.line)
-	case <-timer.C:
-		return launch.Answer{}, fmt.Errorf("it did not answer within %s", startTimeout)
-	case <-ctx.Done():
-		return launch.Answer{}, ctx.Err()
 	}
 }
 
-func failed(cfg Config, what string, cause error) error {
-	e := shared.NewError(shared.ReasonEngineFailed, "%s: %w", what, cause).With("log", launch.LogFile(cfg.home()))
-	if last := tail(launch.LogFile(cfg.home())); last != "" {
-		return e.WithHint("its log, %s, ends with:\n%s", launch.LogFile(cfg.home()), last)
+// maxStartLog is how much an engine may write before it is up, in bytes.
+const maxStartLog = 16 * launch.MaxLog
+
+// boundLog refuses an engine that floods its log, of which only the beginning is
+// kept.
+func boundLog(path string) error {
+	if info, err := os.Stat(path); err == nil && info.Size() > maxStartLog {
+		return errors.Join(fmt.Errorf("it wrote over %d MiB of log", maxStartLog>>20), os.Truncate(path, launch.MaxLog))
 	}
-	return e.WithHint("is it a ggen engine at all? its log is %s", launch.LogFile(cfg.home()))
+	return nil
+}
+
+func failed(cfg Config, what string, cause error) error {
+	path := launch.LogFile(cfg.home())
+	e := cfg.withLog(shared.NewError(shared.ReasonEngineFailed, "%s: %w", what, cause))
+	if last := tail(path); last != "" {
+		return e.WithHint("its log, %s, ends with:\n%s", path, last)
+	}
+	return e.WithHint("is it a ggen engine at all? its log is %s", path)
 }
 
 // openLog opens the log for appending; a large one is put aside once.
 func openLog(path string) (*os.File, error) {
-	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
+	if info, err := os.Stat(path); err == nil && info.Size() > launch.MaxLog {
 		if err := os.Rename(path, path+".old"); err != nil {
 			return nil, err
 		}
 	}
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-}
-
-func specVariable(spec launch.Spec) (string, error) {
-	data, err := json.Marshal(spec)
-	return launch.SpecVariable + "=" + string(data), err
 }

@@ -384,7 +384,7 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: %v", tc.name, err)
 		}
 	}
-	for _, text := range []string{"[marketplace]\nlisten = 1", "[marketplace]\nidle_stop = \"soon\"", "[marketplace]\nidle_stop = \"-1m\"", "x ="} {
+	for _, text := range []string{"[marketplace]\nlisten = 1", "[marketplace]\nidle_stop = \"soon\"", "[marketplace]\nidle_stop = \"-1m\"", "[marketplace]\nmemory_limit = \"1MiB\"", "[marketplace]\nmemory_limit = \"lots\"", "x ="} {
 		if _, err := ParseSettings("config.toml", []byte(text)); !errors.Is(err, shared.ReasonInvalidArgument) {
 			t.Errorf("%q: %v", text, err)
 		}

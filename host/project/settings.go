@@ -3,6 +3,7 @@ package project
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -11,9 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/pelletier/go-toml/v2"
 
 	"ggen.dev/marketplace/shared"
+	"ggen.dev/marketplace/shared/launch"
 )
 
 // ConfigName is the user's settings file, in the home of ggen.
@@ -25,6 +28,7 @@ const (
 	EnvBootstrap = "GGEN_P2P_BOOTSTRAP" // addresses, separated by commas
 	EnvListen    = "GGEN_P2P_LISTEN"    // addresses, separated by commas
 	EnvDHTServer = "GGEN_P2P_DHT_SERVER"
+	EnvMemory    = "GGEN_ENGINE_MEMORY" // a size such as 512MiB
 )
 
 // Bounds on addresses. A multiaddr with a peer ID has about 100 bytes, and a node
@@ -41,6 +45,7 @@ type Settings struct {
 	Bootstrap []string      // multiaddrs of peers to start from
 	DHTServer bool          // answer DHT queries even when not known to be reachable
 	IdleStop  time.Duration // how long an unused engine stays; 0: its default
+	Memory    int64         // bytes that the engine may use; 0: no limit
 }
 
 // Given is one source's settings; what is nil is left to the next source.
@@ -49,6 +54,7 @@ type Given struct {
 	Bootstrap []string
 	DHTServer *bool
 	IdleStop  *time.Duration
+	Memory    *int64
 }
 
 // Merge takes each setting from the first source that has it.
@@ -56,6 +62,7 @@ func Merge(sources ...Given) Settings {
 	var s Settings
 	var dht *bool
 	var idle *time.Duration
+	var memory *int64
 	for _, g := range sources {
 		if s.Listen == nil {
 			s.Listen = g.Listen
@@ -69,12 +76,18 @@ func Merge(sources ...Given) Settings {
 		if idle == nil {
 			idle = g.IdleStop
 		}
+		if memory == nil {
+			memory = g.Memory
+		}
 	}
 	if dht != nil {
 		s.DHTServer = *dht
 	}
 	if idle != nil {
 		s.IdleStop = *idle
+	}
+	if memory != nil {
+		s.Memory = *memory
 	}
 	return s
 }
@@ -126,7 +139,29 @@ func FromEnvironment(lookup func(string) string) (Given, error) {
 		}
 		g.DHTServer = &on
 	}
+	if text := lookup(EnvMemory); text != "" {
+		size, err := parseMemory(text)
+		if err != nil {
+			return Given{}, shared.NewError(shared.ReasonInvalidArgument, "%s is %q: %w", EnvMemory, text, err)
+		}
+		g.Memory = &size
+	}
 	return g, nil
+}
+
+// MinMemory is the least memory that an engine can be given, in bytes.
+const MinMemory = launch.MinMemory
+
+// parseMemory reads a size such as 512MiB.
+func parseMemory(text string) (int64, error) {
+	size, err := humanize.ParseBytes(text)
+	switch {
+	case err != nil:
+		return 0, errors.New("that is not a size such as 512MiB")
+	case size < MinMemory || size > 1<<50:
+		return 0, fmt.Errorf("an engine needs %s at least", humanize.IBytes(MinMemory))
+	}
+	return int64(size), nil
 }
 
 // FromFile reads the table [marketplace] of a ggen.toml or config.toml; other
@@ -162,6 +197,7 @@ func ParseSettings(file string, data []byte) (Given, error) {
 			Bootstrap []string `toml:"bootstrap"`
 			DHTServer *bool    `toml:"dht_server"`
 			IdleStop  *string  `toml:"idle_stop"`
+			Memory    *string  `toml:"memory_limit"`
 		} `toml:"marketplace"`
 	}
 	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&document); err != nil {
@@ -177,6 +213,13 @@ func ParseSettings(file string, data []byte) (Given, error) {
 			return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: idle_stop = %q is not a duration such as \"10m\"", file, *table.IdleStop)
 		}
 		g.IdleStop = &idle
+	}
+	if table.Memory != nil {
+		size, err := parseMemory(*table.Memory)
+		if err != nil {
+			return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: memory_limit = %q: %w", file, *table.Memory, err)
+		}
+		g.Memory = &size
 	}
 	return g, nil
 }

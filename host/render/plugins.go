@@ -2,6 +2,7 @@ package render
 
 import (
 	"strconv"
+	"strings"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -14,9 +15,12 @@ type Plugin struct {
 	OS       string        `json:"os"`
 	Arch     string        `json:"arch"`
 	Source   string        `json:"source"`
-	Digest   shared.Digest `json:"digest"`
-	Used     bool          `json:"used"`
-	Why      string        `json:"why"` // why it is not used
+	Digest   shared.Digest `json:"digest"` // that its checksum file states
+	// "none", "unchecked" (no keys are pinned), "by a pinned key", or what is wrong.
+	Signature string `json:"signature"`
+	Used      bool   `json:"used"`
+	Why       string `json:"why"` // why it is not used
+	Fix       string `json:"fix"` // what makes it usable, if that is known
 }
 
 // Plugins is the list of engine files.
@@ -38,6 +42,115 @@ func (d Plugins) Text(p *Page) {
 	p.Table([]string{"VERSION", "PROTOCOL", "PLATFORM", "FOUND IN", "FILE", "STATE"}, rows)
 	if len(rows) == 0 {
 		p.Line("No engine was found.")
+	}
+}
+
+// VerifiedPlugin is the check of one engine file.
+type VerifiedPlugin struct {
+	Path      string        `json:"path"`
+	Version   string        `json:"version"`
+	OS        string        `json:"os"`
+	Arch      string        `json:"arch"`
+	Source    string        `json:"source"`
+	OK        bool          `json:"ok"`
+	Expected  shared.Digest `json:"expected"`
+	Found     shared.Digest `json:"found"`
+	Signature string        `json:"signature"`
+	Problem   string        `json:"problem"`
+	Fix       string        `json:"fix"`
+}
+
+// PluginVerify is the result of checking engine files.
+type PluginVerify struct {
+	Plugins []VerifiedPlugin `json:"plugins"`
+	Total   int              `json:"total"`
+	OK      bool             `json:"ok"`
+}
+
+// Text implements [Document].
+func (d PluginVerify) Text(p *Page) {
+	for _, plugin := range d.Plugins {
+		if plugin.OK {
+			if !p.Quiet {
+				p.Line("ok     %s %s/%s  %s", plugin.Version, plugin.OS, plugin.Arch, plugin.Path)
+			}
+			continue
+		}
+		p.Heading("WRONG  %s %s/%s  %s", plugin.Version, plugin.OS, plugin.Arch, plugin.Path)
+		p.Line("  %s", Clean(plugin.Problem))
+		if plugin.Fix != "" {
+			p.Line("  %s", Clean(plugin.Fix))
+		}
+	}
+	if len(d.Plugins) == 0 {
+		p.Line("No engine was found.")
+	}
+}
+
+// InstalledPlugin is an engine file that was installed.
+type InstalledPlugin struct{ Plugin }
+
+// Text implements [Document].
+func (d InstalledPlugin) Text(p *Page) {
+	p.Line("Installed engine %s as %s", d.Version, d.Path)
+	if !d.Used && !p.Quiet {
+		p.Line("It is not used: %s", Clean(d.Why))
+	}
+}
+
+// UsedPlugin is the engine that is used from now on.
+type UsedPlugin struct {
+	Version         string `json:"version"`
+	Path            string `json:"path"`
+	PreviousVersion string `json:"previous_version"` // empty if none could be used before
+	Swapped         bool   `json:"swapped"`          // the running engine was replaced
+}
+
+// Text implements [Document].
+func (d UsedPlugin) Text(p *Page) {
+	switch d.PreviousVersion {
+	case d.Version:
+		p.Line("Engine %s stays in use", d.Version)
+	case "":
+		p.Line("Engine %s is used now", d.Version)
+	default:
+		p.Line("Engine %s is used now, instead of %s", d.Version, d.PreviousVersion)
+	}
+	if d.Swapped && !p.Quiet {
+		p.Line("The running engine was replaced.")
+	}
+}
+
+// PinnedPlugin is a version that a plugins.lock asks for, or no longer asks for.
+type PinnedPlugin struct {
+	Pinned    bool     `json:"pinned"`
+	Version   string   `json:"version"` // empty if none was pinned
+	File      string   `json:"file"`
+	Platforms []string `json:"platforms"` // whose digests were recorded
+}
+
+// Text implements [Document].
+func (d PinnedPlugin) Text(p *Page) {
+	switch {
+	case d.Pinned:
+		p.Line("%s asks for engine %s, on %s", d.File, d.Version, strings.Join(d.Platforms, ", "))
+	case d.Version != "":
+		p.Line("%s no longer asks for engine %s", d.File, d.Version)
+	default:
+		p.Line("%s asks for no engine", d.File)
+	}
+}
+
+// RemovedPlugin is a version that was removed.
+type RemovedPlugin struct {
+	Version string   `json:"version"`
+	Removed []string `json:"removed"` // paths of the engines
+}
+
+// Text implements [Document].
+func (d RemovedPlugin) Text(p *Page) {
+	for _, path := range d.Removed {
+		p.Line("Removed %s", path)
 	}
 }
 

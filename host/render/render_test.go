@@ -86,7 +86,13 @@ func documents() []Document {
 		NewPeers(shared.PeerList{Peers: []shared.Peer{{ID: h, Addresses: []string{h}, Agent: h}}}),
 		NewPeer(shared.Peer{ID: h, Addresses: []string{h}, Agent: h, LastSeen: time.Unix(1, 0)}),
 		NewBootstrap([]shared.DialOutcome{{Address: h, PeerID: h, Err: shared.NewError(shared.ReasonTimeout, "%s", h)}, {Address: h}}),
-		Plugins{Plugins: []Plugin{{Path: h, Version: h, Why: h, Source: h, OS: h, Arch: h}}},
+		Plugins{Plugins: []Plugin{{Path: h, Version: h, Why: h, Source: h, OS: h, Arch: h, Signature: h, Fix: h}}},
+		PluginVerify{Plugins: []VerifiedPlugin{{Path: h, Version: h, Problem: h, Fix: h, OS: h}, {Path: h, OK: true}}},
+		InstalledPlugin{Plugin{Path: h, Version: h, Why: h}},
+		UsedPlugin{Version: h, PreviousVersion: h + "x", Path: h, Swapped: true},
+		PinnedPlugin{Pinned: true, Version: h, File: h, Platforms: []string{h}},
+		PinnedPlugin{Version: h, File: h},
+		RemovedPlugin{Version: h, Removed: []string{h}},
 		About{Version: h, Engine: h},
 	}
 }

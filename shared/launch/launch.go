@@ -22,6 +22,9 @@ import (
 // without being used.
 const DefaultIdleStop = 10 * time.Minute
 
+// DefaultLockWait is enough for an engine that has no calls left to finish.
+const DefaultLockWait = 15 * time.Second
+
 // SpecVariable is the environment variable that carries a [Spec], as JSON, to an
 // engine that go-plugin starts for one command.
 const SpecVariable = "GGEN_ENGINE_SPEC"
@@ -37,6 +40,9 @@ type Settings struct {
 	DHTServer bool          `json:"dht_server,omitempty"`
 	Network   string        `json:"network,omitempty"`
 	IdleStop  time.Duration `json:"idle_stop,omitempty"` // 0: DefaultIdleStop
+	// Memory is how many bytes the engine's process may use; 0: as many as there are.
+	// The engine collects garbage harder when it comes near, and dies beyond it.
+	Memory int64 `json:"memory,omitempty"`
 }
 
 // Equal tells whether two settings mean the same.
@@ -48,7 +54,7 @@ func (s Settings) Equal(other Settings) bool {
 		return s.IdleStop
 	}
 	return idle(s) == idle(other) && slices.Equal(s.Listen, other.Listen) && slices.Equal(s.Bootstrap, other.Bootstrap) &&
-		s.DHTServer == other.DHTServer && s.Network == other.Network
+		s.DHTServer == other.DHTServer && s.Network == other.Network && s.Memory == other.Memory
 }
 
 // Spec is everything an engine is started with.
@@ -57,20 +63,25 @@ type Spec struct {
 	Run      string   `json:"run"`  // folder of its lock and socket; absolute, 0700
 	Settings Settings `json:"settings"`
 	Stay     bool     `json:"stay,omitempty"` // until it is stopped
+	// LockWait is how long the engine waits for one that is shutting down to let go
+	// of the lock; 0: DefaultLockWait.
+	LockWait time.Duration `json:"lock_wait,omitempty"`
 }
 
 // State is the content of a running engine's lock file. An engine that died
 // without cleaning up leaves it there, unlocked.
 type State struct {
-	PID      int       `json:"pid"`
-	Instance string    `json:"instance"`
-	Network  string    `json:"network"` // of the socket: "unix"
-	Address  string    `json:"address"`
-	Version  string    `json:"version"`
-	Protocol int       `json:"protocol"` // of the contract, as negotiated at attach
-	Settings Settings  `json:"settings"`
-	Staying  bool      `json:"staying,omitempty"`
-	Started  time.Time `json:"started"`
+	PID       int       `json:"pid"`
+	Instance  string    `json:"instance"`
+	Network   string    `json:"network"` // of the socket: "unix"
+	Address   string    `json:"address"`
+	Version   string    `json:"version"`
+	Protocols []int     `json:"protocols"`        // versions of the contract that it speaks
+	Binary    string    `json:"binary,omitempty"` // the file that it was started from
+	Crash     string    `json:"crash,omitempty"`  // its crash report, should it die
+	Settings  Settings  `json:"settings"`
+	Staying   bool      `json:"staying,omitempty"`
+	Started   time.Time `json:"started"`
 }
 
 // LockFile is held by an engine for its whole life.
@@ -81,6 +92,36 @@ func HostLockFile(run string) string { return filepath.Join(run, "host.lock") }
 
 // LogFile is where an engine of this home writes its log.
 func LogFile(home string) string { return filepath.Join(home, "log", "engine.log") }
+
+// MaxLog is the size in bytes at which a log is put aside as its path with ".old"
+// at the end, replacing the one before.
+const MaxLog = 4 << 20
+
+// CrashDir holds the reports of engines of this home that crashed.
+func CrashDir(home string) string { return filepath.Join(home, "crash") }
+
+// CrashFile is where the engine that started at that time reports why it crashed.
+// The file exists while the engine runs, and is removed when it ends as it should.
+// The names sort by time.
+func CrashFile(home string, at time.Time, pid int) string {
+	return filepath.Join(CrashDir(home), fmt.Sprintf("%s-%d.txt", at.UTC().Format("20060102T150405.000"), pid))
+}
+
+// MinMemory is the least that [Settings.Memory] may be, in bytes: an idle engine
+// fits with room to work.
+const MinMemory = 128 << 20
+
+// Bounds on crash reports: how many are kept, the newest ones, and how many bytes
+// of each.
+const (
+	MaxCrashes   = 10
+	MaxCrashSize = 256 << 10
+)
+
+// AttachVariable is the environment variable with the socket of an engine that
+// somebody started by hand (serve -debug). A host that finds it attaches there
+// without looking for, starting or replacing any engine.
+const AttachVariable = "GGEN_ENGINE_ATTACH"
 
 // maxState bounds a state file.
 const maxState = 64 << 10

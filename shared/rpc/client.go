@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"ggen.dev/marketplace/shared"
@@ -16,6 +17,7 @@ import (
 // Client is a marketplace in another process. Its methods may be called
 // concurrently; closing the connection is up to whoever made it.
 type Client struct {
+	conn        grpc.ClientConnInterface
 	marketplace marketpb.MarketplaceServiceClient
 	control     marketpb.ControlServiceClient
 }
@@ -27,7 +29,7 @@ var (
 
 // NewClient calls over conn, which must have been made with [DialOptions].
 func NewClient(conn grpc.ClientConnInterface) *Client {
-	return &Client{marketplace: marketpb.NewMarketplaceServiceClient(conn), control: marketpb.NewControlServiceClient(conn)}
+	return &Client{conn: conn, marketplace: marketpb.NewMarketplaceServiceClient(conn), control: marketpb.NewControlServiceClient(conn)}
 }
 
 // Info implements shared.Marketplace.
@@ -38,6 +40,8 @@ func (c *Client) Info(ctx context.Context) (shared.EngineInfo, error) {
 
 // Search implements shared.Marketplace.
 func (c *Client) Search(ctx context.Context, query shared.SearchQuery) (result shared.SearchResult, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends a reply that is not read to its end
 	stream, err := c.marketplace.Search(ctx, toSearch(query))
 	if err != nil {
 		return result, fromStatus(ctx, err)
@@ -129,6 +133,8 @@ func upload(stream grpc.BidiStreamingClient[marketpb.PublishRequest, marketpb.Pu
 
 // Install implements shared.Marketplace.
 func (c *Client) Install(ctx context.Context, req shared.InstallRequest, report shared.ProgressFunc) (receipt shared.InstallReceipt, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends a reply that is not read to its end
 	stream, err := c.marketplace.Install(ctx, toInstall(req))
 	if err != nil {
 		return receipt, fromStatus(ctx, err)
@@ -152,6 +158,8 @@ func (c *Client) Install(ctx context.Context, req shared.InstallRequest, report 
 
 // Verify implements shared.Marketplace.
 func (c *Client) Verify(ctx context.Context, req shared.VerifyRequest) (report shared.VerifyReport, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends a reply that is not read to its end
 	stream, err := c.marketplace.Verify(ctx, &marketpb.VerifyRequest{Root: req.Root, Packages: each(req.Packages, toLocked)})
 	if err != nil {
 		return report, fromStatus(ctx, err)
@@ -187,6 +195,8 @@ func (c *Client) Status(ctx context.Context) (shared.NodeStatus, error) {
 
 // Peers implements shared.Marketplace.
 func (c *Client) Peers(ctx context.Context, query shared.PeerQuery) (list shared.PeerList, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends a reply that is not read to its end
 	stream, err := c.marketplace.Peers(ctx, &marketpb.PeersRequest{Id: query.ID, ConnectedOnly: query.ConnectedOnly, MinReputation: query.MinReputation})
 	if err != nil {
 		return list, fromStatus(ctx, err)
@@ -239,15 +249,27 @@ func (c *Client) Stop(ctx context.Context, grace time.Duration) error {
 	return fromStatus(ctx, err)
 }
 
+// maxReply bounds all messages of a reply together, in bytes: a page of search
+// results has a few hundred kilobytes, the files of the largest package four
+// megabytes.
+const maxReply = 16 << 20
+
 // receive takes all messages of a stream until its end.
-func receive[M any](ctx context.Context, stream interface{ Recv() (*M, error) }, take func(*M)) error {
-	for {
+func receive[M any, P interface {
+	*M
+	proto.Message
+}](ctx context.Context, stream interface{ Recv() (*M, error) }, take func(*M)) error {
+	for size := 0; ; {
 		message, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return fromStatus(ctx, err)
+		}
+		if size += proto.Size(P(message)); size > maxReply {
+			return shared.NewError(shared.ReasonEngineFailed, "the engine's answer does not end: it has over %d MiB", maxReply>>20).
+				WithHint("engine and ggen do not fit together: `ggen marketplace plugin list` shows their versions")
 		}
 		take(message)
 	}

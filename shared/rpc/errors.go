@@ -3,8 +3,6 @@ package rpc
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"maps"
 	"runtime/debug"
 	"slices"
@@ -56,7 +54,7 @@ func codeOf(reason shared.Reason) codes.Code {
 	case shared.ReasonIntegrity, shared.ReasonStorage:
 		return codes.DataLoss
 	case shared.ReasonNoPeers, shared.ReasonUnavailable, shared.ReasonPeersFailed, shared.ReasonTimeout,
-		shared.ReasonEngineFailed, shared.ReasonEngineTimeout, shared.ReasonEngineDraining:
+		shared.ReasonEngineFailed, shared.ReasonEngineTimeout, shared.ReasonEngineDraining, shared.ReasonEngineCrashing:
 		return codes.Unavailable
 	case shared.ReasonCanceled:
 		return codes.Canceled
@@ -170,7 +168,7 @@ func withoutReason(st *status.Status) *shared.Error {
 	e := shared.NewError(reason, "engine: %s", st.Message())
 	switch reason {
 	case shared.ReasonEngineFailed:
-		return e.WithHint("the engine ended or hung up during the call; run the command again, it starts a new one")
+		return e.WithHint("the engine ended or hung up during the call; run the command again, it starts a new one").With("connection", clean(st.Message(), 1<<10))
 	case shared.ReasonUnimplemented:
 		return e.WithHint("this engine is older than ggen: install a newer one")
 	}
@@ -202,18 +200,20 @@ func fromErrorPB(pb *marketpb.Error) *shared.Error {
 }
 
 // recoverer turns panics in handlers into errors.
-type recoverer struct{ log *slog.Logger }
+type recoverer struct {
+	panicked func(method string, value any, stack []byte)
+}
 
-func (r recoverer) failed(ctx context.Context, method string, value any) error {
-	r.log.ErrorContext(ctx, "a handler panicked", "method", method, "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
+func (r recoverer) failed(method string, value any) error {
+	r.panicked(method, value, debug.Stack())
 	return toStatus(shared.NewError(shared.ReasonInternal, "the engine failed in %s: %v", method, value).
-		WithHint("this is a bug in the engine; its log has the details"))
+		WithHint("this is a bug in the engine; its log and the folder crash in its home have the details"))
 }
 
 func (r recoverer) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			err = r.failed(ctx, info.FullMethod, value)
+			err = r.failed(info.FullMethod, value)
 		}
 	}()
 	return handler(ctx, req)
@@ -222,7 +222,7 @@ func (r recoverer) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 func (r recoverer) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			err = r.failed(stream.Context(), info.FullMethod, value)
+			err = r.failed(info.FullMethod, value)
 		}
 	}()
 	return handler(srv, stream)

@@ -12,19 +12,40 @@ package rpc
 import (
 	"context"
 	"io"
-	"log/slog"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 
 	"ggen.dev/marketplace/shared"
 	"ggen.dev/marketplace/shared/rpc/marketpb"
 )
 
-// Protocol is the version of the contract that this build speaks.
-const Protocol = 1
+// Protocols are the versions of the contract that this build speaks, ascending.
+// The newest one that both sides speak is used.
+func Protocols() []int {
+	versions := make([]int, 0, Newest-Oldest+1)
+	for v := Oldest; v <= Newest; v++ {
+		versions = append(versions, v)
+	}
+	return versions
+}
+
+// Oldest is the first version of the contract that this build still speaks.
+const Oldest = 1
+
+// Negotiate chooses the version that is spoken with an engine that speaks theirs.
+// ok is false when there is none.
+func Negotiate(theirs []int) (version int, ok bool) {
+	for _, v := range theirs {
+		if v >= Oldest && v <= Newest && v > version {
+			version, ok = v, true
+		}
+	}
+	return version, ok
+}
 
 // Limits on messages, in bytes.
 const (
@@ -45,7 +66,7 @@ const PluginName = "marketplace"
 // engine from being taken for one. It is no security.
 func Handshake() plugin.HandshakeConfig {
 	return plugin.HandshakeConfig{
-		ProtocolVersion:  Protocol,
+		ProtocolVersion:  Oldest,
 		MagicCookieKey:   "GGEN_ENGINE_COOKIE",
 		MagicCookieValue: "4d9c0f7a63e14b0f9b0e2c58f1a7d6f3",
 	}
@@ -63,9 +84,11 @@ type Control interface {
 // Plugins are the plugin sets by protocol version, for go-plugin's client (where
 // both arguments are nil) and server.
 func Plugins(impl shared.Marketplace, control Control) map[int]plugin.PluginSet {
-	return map[int]plugin.PluginSet{
-		Protocol: {PluginName: &grpcPlugin{impl: impl, control: control}},
+	sets := map[int]plugin.PluginSet{}
+	for _, v := range Protocols() {
+		sets[v] = plugin.PluginSet{PluginName: &grpcPlugin{impl: impl, control: control}}
 	}
+	return sets
 }
 
 // grpcPlugin is the go-plugin glue.
@@ -90,17 +113,18 @@ func (p *grpcPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *g
 
 // Register serves impl and control on s, which must have [ServerOptions].
 func Register(s grpc.ServiceRegistrar, impl shared.Marketplace, control Control) {
-	marketpb.RegisterMarketplaceServiceServer(s, &marketplaceServer{impl: impl})
+	marketpb.RegisterMarketplaceServiceServer(s, &marketplaceServer{impl: extend(s, impl)})
 	marketpb.RegisterControlServiceServer(s, &controlServer{control: control})
 }
 
 // ServerOptions bound messages and turn a panic in a handler into an INTERNAL
-// error of that call, whose stack goes to log.
-func ServerOptions(log *slog.Logger) []grpc.ServerOption {
-	r := recoverer{log}
+// error of that call, which panicked is told of.
+func ServerOptions(panicked func(method string, value any, stack []byte)) []grpc.ServerOption {
+	r := recoverer{panicked}
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MaxMessage),
 		grpc.MaxSendMsgSize(MaxMessage),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 		grpc.ChainUnaryInterceptor(r.unary),
 		grpc.ChainStreamInterceptor(r.stream),
 	}
@@ -110,11 +134,29 @@ func ServerOptions(log *slog.Logger) []grpc.ServerOption {
 // connection is made by the first call. Who may connect is decided by the
 // permissions of the socket's folder and by the engine, which asks the kernel who
 // is calling: nothing is encrypted on the way.
+//
+// An engine that stops answering at all (its process is stopped, the machine
+// thrashes) breaks the connection after 15 s, and with it the calls that run.
 func Dial(network, address string) (*Client, io.Closer, error) {
+	return dial(network, address, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}))
+}
+
+// DialPatiently is [Dial] for an engine that may pause for as long as it likes,
+// because it runs under a debugger.
+func DialPatiently(network, address string) (*Client, io.Closer, error) {
+	return dial(network, address)
+}
+
+const (
+	keepaliveTime    = 10 * time.Second // gRPC allows no less
+	keepaliveTimeout = 5 * time.Second
+)
+
+func dial(network, address string, more ...grpc.DialOption) (*Client, io.Closer, error) {
 	if network != "unix" {
 		return nil, nil, shared.NewError(shared.ReasonEngineFailed, "the engine listens on %s, which is no Unix socket", network)
 	}
-	options := append(DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	options := append(append(DialOptions(), more...), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	conn, err := grpc.NewClient("unix:"+address, options...)
 	if err != nil {
 		return nil, nil, shared.NewError(shared.ReasonEngineFailed, "the engine's socket %s: %w", address, err)

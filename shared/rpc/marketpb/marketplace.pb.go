@@ -65,6 +65,7 @@ const (
 	Reason_REASON_ENGINE_FAILED     Reason = 28
 	Reason_REASON_ENGINE_TIMEOUT    Reason = 29
 	Reason_REASON_ENGINE_DRAINING   Reason = 30
+	Reason_REASON_ENGINE_CRASHING   Reason = 31
 )
 
 // Enum value maps for Reason.
@@ -101,6 +102,7 @@ var (
 		28: "REASON_ENGINE_FAILED",
 		29: "REASON_ENGINE_TIMEOUT",
 		30: "REASON_ENGINE_DRAINING",
+		31: "REASON_ENGINE_CRASHING",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":       0,
@@ -134,6 +136,7 @@ var (
 		"REASON_ENGINE_FAILED":     28,
 		"REASON_ENGINE_TIMEOUT":    29,
 		"REASON_ENGINE_DRAINING":   30,
+		"REASON_ENGINE_CRASHING":   31,
 	}
 )
 
@@ -3572,7 +3575,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\fStayResponse\">\n" +
 	"\vStopRequest\x12/\n" +
 	"\x05grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05grace\"\x0e\n" +
-	"\fStopResponse*\x85\x06\n" +
+	"\fStopResponse*\xa1\x06\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10\x01\x12\x1b\n" +
@@ -3605,7 +3608,8 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x16REASON_ENGINE_PROTOCOL\x10\x1b\x12\x18\n" +
 	"\x14REASON_ENGINE_FAILED\x10\x1c\x12\x19\n" +
 	"\x15REASON_ENGINE_TIMEOUT\x10\x1d\x12\x1a\n" +
-	"\x16REASON_ENGINE_DRAINING\x10\x1e2\xe9\x06\n" +
+	"\x16REASON_ENGINE_DRAINING\x10\x1e\x12\x1a\n" +
+	"\x16REASON_ENGINE_CRASHING\x10\x1f2\xe9\x06\n" +
 	"\x12MarketplaceService\x12K\n" +
 	"\x04Info\x12 .ggen.marketplace.v1.InfoRequest\x1a!.ggen.marketplace.v1.InfoResponse\x12S\n" +
 	"\x06Search\x12\".ggen.marketplace.v1.SearchRequest\x1a#.ggen.marketplace.v1.SearchResponse0\x01\x12W\n" +

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"ggen.dev/marketplace/p2p"
+	"ggen.dev/marketplace/shared"
+)
+
+// selfTestTime bounds a self test; it takes a second.
+const selfTestTime = time.Minute
+
+// selftest makes every call of the contract once, on an engine in this process
+// with a home of its own and without peers, and prints how each went. It tells
+// whether this binary works on this machine; what an engine has to keep in full is
+// tested by package shared/conformance.
+func selftest(ctx context.Context, stdout, stderr io.Writer) (code int) {
+	ctx, cancel := context.WithTimeout(ctx, selfTestTime)
+	defer cancel()
+	home, err := os.MkdirTemp("", "ggen-selftest")
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(home) }()
+	engine, err := p2p.Open(ctx, p2p.Config{
+		Home: home, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Version: version, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "the engine does not open: %v\n", err)
+		return 1
+	}
+	trial := &trial{m: engine, root: filepath.Join(home, "project")}
+	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "call\tresult\ttime\twhat")
+	for _, step := range trial.steps() {
+		begun := time.Now()
+		what, err := step.run(ctx)
+		result := "ok"
+		if err != nil {
+			result, what, code = "FAILED", err.Error(), 1
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", step.call, result, time.Since(begun).Round(10*time.Microsecond), what)
+	}
+	if err := engine.Close(); err != nil {
+		_, _ = fmt.Fprintf(table, "close\tFAILED\t\t%v\n", err)
+		code = 1
+	}
+	if err := table.Flush(); err != nil {
+		return 1
+	}
+	return code
+}
+
+// trial is one pass through the contract.
+type trial struct {
+	m         shared.Marketplace
+	root      string
+	published shared.PublishReceipt
+	installed shared.InstallReceipt
+}
+
+type step struct {
+	call string // a method of shared.Marketplace
+	run  func(context.Context) (what string, err error)
+}
+
+func (t *trial) steps() []step {
+	return []step{
+		{"Info", t.info},
+		{"Publish", t.publish},
+		{"Search", t.search},
+		{"Describe", t.describe},
+		{"Install", t.install},
+		{"Verify", t.verify},
+		{"Status", t.status},
+		{"Peers", t.peers},
+		{"Bootstrap", t.bootstrap},
+		{"Watch", t.watch},
+	}
+}
+
+const trialName = "selftest"
+
+// tree is a package of two files as a tar stream.
+func tree(version string) (io.Reader, error) {
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for name, text := range map[string]string{
+		"package.toml": fmt.Sprintf("[package]\nname = %q\nversion = %q\ndescription = \"a trial\"\n", trialName, version),
+		"hello.tmpl":   "hello\n",
+	} {
+		if err := w.WriteHeader(&tar.Header{Name: name, Size: int64(len(text)), Mode: 0o644, Typeflag: tar.TypeReg}); err != nil {
+			return nil, err
+		}
+		if _, err := io.WriteString(w, text); err != nil {
+			return nil, err
+		}
+	}
+	return &buf, w.Close()
+}
+
+func (t *trial) put(ctx context.Context, version string) (shared.PublishReceipt, error) {
+	files, err := tree(version)
+	if err != nil {
+		return shared.PublishReceipt{}, err
+	}
+	return t.m.Publish(ctx, shared.PublishRequest{RequestID: trialName + version}, files, nil)
+}
+
+func (t *trial) info(ctx context.Context) (string, error) {
+	info, err := t.m.Info(ctx)
+	return "version " + info.Version, err
+}
+
+func (t *trial) publish(ctx context.Context) (what string, err error) {
+	t.published, err = t.put(ctx, "1.0.0")
+	return fmt.Sprintf("%d files, %d bytes", len(t.published.Files), t.published.Size), err
+}
+
+func (t *trial) search(ctx context.Context) (string, error) {
+	found, err := t.m.Search(ctx, shared.SearchQuery{Text: trialName})
+	if err == nil && found.Total != 1 {
+		err = fmt.Errorf("found %d packages, and one was published", found.Total)
+	}
+	return fmt.Sprintf("%d found", found.Total), err
+}
+
+func (t *trial) describe(ctx context.Context) (string, error) {
+	details, err := t.m.Describe(ctx, shared.Ref{Name: trialName})
+	if err == nil && details.Digest != t.published.Digest {
+		err = fmt.Errorf("it is %s, and %s was published", details.Digest, t.published.Digest)
+	}
+	return string(details.Digest), err
+}
+
+func (t *trial) install(ctx context.Context) (what string, err error) {
+	t.installed, err = t.m.Install(ctx, shared.InstallRequest{Packages: []shared.Ref{{Name: trialName}}, Root: t.root, Trust: true}, nil)
+	return fmt.Sprintf("%d packages", len(t.installed.Packages)), err
+}
+
+func (t *trial) verify(ctx context.Context) (string, error) {
+	var locked []shared.LockedPackage
+	for _, p := range t.installed.Packages {
+		locked = append(locked, p.LockedPackage)
+	}
+	report, err := t.m.Verify(ctx, shared.VerifyRequest{Root: t.root, Packages: locked})
+	for _, result := range report.Packages {
+		if !result.OK {
+			err = errors.Join(err, fmt.Errorf("%s: %s", result.Name, result.Problem))
+		}
+	}
+	if err == nil && len(report.Packages) != 1 {
+		err = fmt.Errorf("%d packages were compared, and one is installed", len(report.Packages))
+	}
+	return "as installed", err
+}
+
+func (t *trial) status(ctx context.Context) (string, error) {
+	status, err := t.m.Status(ctx)
+	if err == nil && len(status.ListenAddresses) == 0 {
+		err = errors.New("it listens nowhere")
+	}
+	return "peer " + status.PeerID, err
+}
+
+func (t *trial) peers(ctx context.Context) (string, error) {
+	list, err := t.m.Peers(ctx, shared.PeerQuery{})
+	return fmt.Sprintf("%d known", list.Total), err
+}
+
+func (t *trial) bootstrap(ctx context.Context) (string, error) {
+	outcomes, err := t.m.Bootstrap(ctx, []string{"/ip4/127.0.0.1/tcp/1/p2p/12D3KooWBhMbLvQRgLBhyF9DQpxGEqKiMvvKb9tgUMQGkGTVeqDw"})
+	if err == nil && (len(outcomes) != 1 || outcomes[0].Err == nil) {
+		err = errors.New("a peer answers where none is")
+	}
+	return "nobody at an address where nobody is", err
+}
+
+func (t *trial) watch(ctx context.Context) (string, error) {
+	watching, cancel := context.WithTimeout(ctx, selfTestTime/2)
+	defer cancel()
+	seen := errors.New("seen")
+	delivered := make(chan error, 1)
+	go func() {
+		delivered <- t.m.Watch(watching, shared.WatchQuery{Kinds: []shared.EventKind{shared.EventRelease}}, func(shared.Event) error { return seen })
+	}()
+	// A watch tells of what comes after it began, so something has to come until
+	// it has begun.
+	for patch := 1; ; patch++ {
+		if _, err := t.put(ctx, fmt.Sprintf("1.0.%d", patch)); err != nil {
+			cancel()
+			return "", errors.Join(err, <-delivered)
+		}
+		select {
+		case err := <-delivered:
+			if errors.Is(err, seen) {
+				err = nil
+			}
+			return "a release was seen", err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
