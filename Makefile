@@ -18,7 +18,7 @@ ENGINE := bin/ggen-engine-marketplace_v$(VERSION)_p$(PROTOCOL)_$(GOOS)_$(GOARCH)
 
 FUZZTIME ?= 10s
 
-.PHONY: help build demo test vet lint fmt proto proto-lint bench fuzz clean
+.PHONY: help build demo test vet cross lint fmt proto proto-lint bench fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,11 +34,15 @@ demo: build ## publish, search and install between three real peers on this mach
 	$(GO) run ./bench/demo -bin bin
 
 # Without atexit_sleep_ms=0 every process of a race build sleeps a second at its end.
-test: vet lint ## vet, lint, and every test with the race detector
+test: vet lint cross ## vet, lint, compile for other systems, and every test with the race detector
 	GORACE=atexit_sleep_ms=0 $(GO) test -race -timeout 12m ./...
 
 vet:
 	$(GO) vet ./...
+
+cross: ## see that host and engine compile for Windows and macOS
+	GOOS=windows CGO_ENABLED=0 $(GO) build ./host ./plugin
+	GOOS=darwin CGO_ENABLED=0 $(GO) build ./host ./plugin
 
 lint: proto-lint ## golangci-lint, gofumpt and buf
 	$(GOLANGCI_LINT) run ./...

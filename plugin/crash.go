@@ -43,7 +43,7 @@ func watchCrashes(home string) (*crashes, error) {
 	_, err = file.WriteString(header(c.opened))
 	// The runtime keeps a descriptor of its own.
 	err = errors.Join(err, debug.SetCrashOutput(file, debug.CrashOptions{}), file.Close())
-	return c, errors.Join(err, sweepCrashes(home))
+	return c, errors.Join(err, c.sweep())
 }
 
 func header(at time.Time) string {
@@ -69,23 +69,24 @@ func (c *crashes) handlerPanicked(method string, value any, stack []byte) error 
 	name := launch.CrashFile(c.home, now, os.Getpid())
 	text := fmt.Sprintf("%spanic in %s: %v\n\n%s", header(now), method, value, stack)
 	err := os.WriteFile(name, []byte(text[:min(len(text), launch.MaxCrashSize)]), 0o600)
-	return errors.Join(err, sweepCrashes(c.home))
+	return errors.Join(err, c.sweep())
 }
 
-// sweepCrashes keeps the newest reports, cut to their bound.
-func sweepCrashes(home string) error {
-	entries, err := os.ReadDir(launch.CrashDir(home))
+// sweep keeps the newest reports, cut to their bound, and that of this process.
+func (c *crashes) sweep() error {
+	entries, err := os.ReadDir(launch.CrashDir(c.home))
 	if err != nil {
 		return err
 	}
 	// The names begin with the time.
 	slices.SortFunc(entries, func(a, b os.DirEntry) int { return cmp.Compare(b.Name(), a.Name()) })
 	for i, entry := range entries {
-		path := filepath.Join(launch.CrashDir(home), entry.Name())
+		path := filepath.Join(launch.CrashDir(c.home), entry.Name())
 		info, err := entry.Info()
 		switch {
 		case err != nil || !info.Mode().IsRegular() || !strings.HasSuffix(entry.Name(), ".txt"):
-		case i >= launch.MaxCrashes:
+		case path == c.fatal:
+		case i >= launch.MaxCrashes-1:
 			_ = os.Remove(path) // the next sweep tries again
 		case info.Size() > launch.MaxCrashSize:
 			_ = os.Truncate(path, launch.MaxCrashSize)

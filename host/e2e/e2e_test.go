@@ -21,8 +21,13 @@ import (
 	"ggen.dev/marketplace/shared"
 )
 
-// bin is the folder with the two binaries, built once.
-var bin string
+// bin is the folder with the two binaries, built once; source is where they were
+// built, and goEnv how.
+var (
+	bin    string
+	source string
+	goEnv  map[string]string
+)
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
@@ -34,6 +39,17 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	bin = dir
+	out, err := exec.Command("go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOFLAGS", "GOPROXY").Output()
+	if err == nil {
+		err = json.Unmarshal(out, &goEnv)
+	}
+	if err == nil {
+		source, err = os.Getwd()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	engine := filepath.Join(dir, fmt.Sprintf("ggen-engine-marketplace_v0.1.0_p1_%s_%s", runtime.GOOS, runtime.GOARCH))
 	for pkg, out := range map[string]string{"host": filepath.Join(dir, "ggen"), "plugin": engine} {
 		if text, err := exec.Command("go", "build", "-o", out, "ggen.dev/marketplace/"+pkg).CombinedOutput(); err != nil {
@@ -70,10 +86,15 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PATH", bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
 			env.Setenv("GGEN_P2P_LISTEN", "/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1")
 			env.Setenv("NO_COLOR", "1")
+			// For the go command, which a script's own home has nothing of.
+			for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOFLAGS", "GOPROXY"} {
+				env.Setenv(name, goEnv[name])
+			}
+			env.Setenv("SOURCE", source)
 			env.Defer(func() { leave(t, dir) })
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"as": as, "address": address, "until": until, "killengine": killEngine},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"as": as, "address": address, "until": until, "killengine": killEngine, "engine": secondEngine},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
 				return os.Getuid() == 0, nil
@@ -162,6 +183,17 @@ func address(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // killEngine kills a peer's engine without warning: killengine PEER.
+// secondEngine puts a real engine of a version into a folder, with its checksum.
+func secondEngine(ts *testscript.TestScript, _ bool, args []string) {
+	name := fmt.Sprintf("ggen-engine-marketplace_v%s_p1_%s_%s", args[1], runtime.GOOS, runtime.GOARCH)
+	path := filepath.Join(ts.MkAbs(args[0]), name)
+	ts.Check(ts.Exec("go", "build", "-C", ts.Getenv("SOURCE"), "-ldflags", "-X main.version="+args[1], "-o", path, "ggen.dev/marketplace/plugin"))
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	ts.Check(os.WriteFile(path+".sha256", []byte(shared.DigestOf(data).Hex()+"  "+name+"\n"), 0o600))
+	ts.Setenv("engine", path)
+}
+
 func killEngine(ts *testscript.TestScript, _ bool, args []string) {
 	process, err := os.FindProcess(statusOf(ts, args[0]).EnginePID)
 	ts.Check(err)
