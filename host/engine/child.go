@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os/exec"
 	"strings"
 	"sync"
@@ -112,4 +113,22 @@ func dispense(client *plugin.Client, candidate plugins.Candidate) (*connection, 
 		state.PID = attached.Pid
 	}
 	return &connection{client: c, state: state}, nil
+}
+
+// runChild is [RunForeground] where no engine can live in the background.
+func runChild(ctx context.Context, cfg Config, ready func(*Session)) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	c, err := startForOneCommand(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	s := &Session{cfg: cfg, conn: c}
+	ready(s)
+	err = s.watchUntilGone(ctx)
+	if ctx.Err() != nil {
+		err = nil // it was told to end
+	}
+	return errors.Join(err, s.Close())
 }

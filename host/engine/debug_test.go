@@ -105,3 +105,26 @@ func TestProfilesHaveEnginesOfTheirOwn(t *testing.T) {
 		t.Errorf("the other engine was stopped too: %v", err)
 	}
 }
+
+// TestAForegroundPeerWithoutABackground is what Windows has.
+func TestAForegroundPeerWithoutABackground(t *testing.T) {
+	t.Setenv(engine.PerCommandVariable, "1")
+	cfg := config(t)
+	if _, _, err := engine.Start(t.Context(), cfg); !errors.Is(err, shared.ReasonUnimplemented) {
+		t.Fatalf("start: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	pid := 0
+	err := engine.RunForeground(ctx, cfg, func(s *engine.Session) {
+		info, err := s.Info(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		pid = info.PID
+		cancel()
+	})
+	if err != nil || pid == 0 {
+		t.Fatal(pid, err)
+	}
+	eventually(t, "the engine is gone", func() bool { return syscall.Kill(pid, 0) != nil })
+}

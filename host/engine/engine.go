@@ -62,6 +62,9 @@ const (
 // every command start an engine of its own, as where none can run in the background.
 const PerCommandVariable = "GGEN_ENGINE_PER_COMMAND"
 
+// background tells whether engines live in the background here.
+func background() bool { return warmSupported && os.Getenv(PerCommandVariable) == "" }
+
 // ErrNotRunning says that no engine runs for this home.
 var ErrNotRunning = errors.New("no engine is running")
 
@@ -202,7 +205,7 @@ func attachOrStart(ctx context.Context, cfg Config, start bool) (c *connection, 
 	if socket := os.Getenv(launch.AttachVariable); socket != "" {
 		return attachByHand(ctx, socket)
 	}
-	if !warmSupported || os.Getenv(PerCommandVariable) != "" {
+	if !background() {
 		if !start {
 			return nil, nil, ErrNotRunning
 		}
@@ -273,8 +276,8 @@ func Start(ctx context.Context, cfg Config) (s *Session, started bool, err error
 	if err := cfg.check(); err != nil {
 		return nil, false, err
 	}
-	if !warmSupported {
-		return nil, false, shared.NewError(shared.ReasonUnimplemented, "a peer in the background is not supported on %s yet", runtime.GOOS).
+	if !background() {
+		return nil, false, shared.NewError(shared.ReasonUnimplemented, "no peer can run in the background here").
 			WithHint("use `p2p start --foreground`")
 	}
 	if err := cfg.prepare(); err != nil {
@@ -388,6 +391,9 @@ const closeTime = 10 * time.Second
 // RunForeground runs an engine that stays until ctx ends, or somebody stops it, or
 // it dies. ready is called when it is up.
 func RunForeground(ctx context.Context, cfg Config, ready func(*Session)) error {
+	if !background() {
+		return runChild(ctx, cfg, ready)
+	}
 	s, _, err := Start(ctx, cfg)
 	if err != nil {
 		return err
