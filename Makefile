@@ -26,6 +26,7 @@ help: ## list the targets
 build: ## build bin/ggen and the engine plugin with its checksum
 	@mkdir -p bin
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ggen$(EXE) ./host
+	@ln -sf ggen$(EXE) bin/ggen-marketplace$(EXE) 2>/dev/null || cp bin/ggen$(EXE) bin/ggen-marketplace$(EXE)
 	@rm -f bin/ggen-engine-marketplace_*
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(ENGINE) ./plugin
 	@cd bin && { sha256sum $(notdir $(ENGINE)) 2>/dev/null || shasum -a 256 $(notdir $(ENGINE)); } > $(notdir $(ENGINE)).sha256

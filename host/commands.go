@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"io"
+	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 )
@@ -44,8 +46,21 @@ ggen marketplace p2p start --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...`,
 		// Nothing of the library's own output is wanted.
 		Writer: io.Discard, ErrWriter: io.Discard,
 	}
+	if p.direct() {
+		marketplace := app.Commands[0]
+		app.Name, app.Usage, app.Description, app.Commands = directName, marketplace.Usage, marketplace.Description, marketplace.Subcommands
+	}
 	quieten(app.Commands)
 	return app
+}
+
+// directName is the program's other name, by which other programs call it: then its
+// commands are those of `ggen marketplace`.
+const directName = "ggen-marketplace"
+
+// direct tells whether the program was called by its other name.
+func (p *program) direct() bool {
+	return len(p.args) > 0 && strings.TrimSuffix(filepath.Base(p.args[0]), ".exe") == directName
 }
 
 func quieten(commands []*cli.Command) {

@@ -14,7 +14,7 @@ import (
 	"ggen.dev/marketplace/shared"
 )
 
-//go:generate go test -run ^TestReference$ . -args -update
+//go:generate go test -run "^(TestReference|TestSchemas)$" . -args -update
 
 // TestReference keeps docs/CLI.md in step with the commands: `go generate ./host`
 // writes it.

@@ -19,8 +19,6 @@ import (
 	"sync"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/libp2p/go-libp2p"
 	record "github.com/libp2p/go-libp2p-record"
 
@@ -71,7 +69,7 @@ type Engine struct {
 	key         *publisher.Key
 	publisherID shared.PublisherID
 
-	db         *bbolt.DB
+	db         *store.DB
 	store      *store.Store
 	catalog    *catalog.Catalog
 	search     *search.Index
@@ -117,7 +115,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	e := &Engine{
 		cfg: cfg, log: cfg.Logger, started: time.Now(), instance: newInstance(),
 		search: search.New(), reputation: reputation.New(),
-		feed: newFeed(), requests: newRequests(), folders: newFolderLocks(), learned: newLearning(),
+		feed: newFeed(), folders: newFolderLocks(), learned: newLearning(),
 	}
 	e.closing, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -138,16 +136,20 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 func (e *Engine) opened(closer func() error) { e.closers = append(e.closers, closer) }
 
 func (e *Engine) openDisk() error {
-	keys := filepath.Join(e.cfg.Home, "keys")
-	if err := os.MkdirAll(keys, 0o700); err != nil {
-		return shared.NewError(shared.ReasonStorage, "make the home: %w", err)
+	err := makeFolder(e.cfg.Home)
+	if err != nil {
+		return err
 	}
-	var err error
-	// The database's lock is what keeps a second engine out of this home.
+	// The database comes first: its lock keeps a second engine out of this home, and
+	// its schema an older one, which must not have touched anything then.
 	if e.db, err = store.OpenDB(filepath.Join(e.cfg.Home, "market.db")); err != nil {
 		return err
 	}
 	e.opened(e.db.Close)
+	keys := filepath.Join(e.cfg.Home, "keys")
+	if err := makeFolder(keys); err != nil {
+		return err
+	}
 	if e.key, err = publisher.LoadOrCreateKey(filepath.Join(keys, "publisher.key")); err != nil {
 		return err
 	}
@@ -160,9 +162,20 @@ func (e *Engine) openDisk() error {
 	if e.catalog, err = catalog.Open(e.db); err != nil {
 		return err
 	}
+	if e.requests, err = openRequests(e.db, e.log); err != nil {
+		return err
+	}
 	e.catalog.All(func(_ string, pkg catalog.Package) { e.search.Put(docOf(pkg)) })
 	e.restoreReputation()
 	e.opened(e.keepReputation)
+	return nil
+}
+
+func makeFolder(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return shared.NewError(shared.ReasonStorage, "make the home: %w", err).With("path", path).
+			WithHint("the user who runs the engine must be allowed to make this folder")
+	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if home := os.Getenv(killedHome); home != "" {
+		if err := publishAndWait(home); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	goleak.VerifyTestMain(m,
 		// libraries that keep a goroutine for the life of the process
 		goleak.IgnoreAnyFunction("github.com/libp2p/go-libp2p-pubsub/timecache.background"),
@@ -300,9 +308,18 @@ func TestPublishAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("with the same request", func(t *testing.T) {
-		again, err := e.Publish(t.Context(), shared.PublishRequest{RequestID: "r1"}, strings.NewReader("not read"), nil)
-		if err != nil || again.Digest != first.Digest || again.Unchanged {
-			t.Fatalf("%+v, %v", again, err)
+		again, err := e.Publish(t.Context(), shared.PublishRequest{RequestID: "r1"}, tree(), nil)
+		if err != nil || !reflect.DeepEqual(again, first) || again.Unchanged {
+			t.Fatalf("%+v, %v; first %+v", again, err, first)
+		}
+	})
+	t.Run("with the same request and other content", func(t *testing.T) {
+		_, err := e.Publish(t.Context(), shared.PublishRequest{RequestID: "r1"}, files(t, "package.toml", manifest("other", "1.0.0")), nil)
+		if !errors.Is(err, shared.ReasonInvalidArgument) || !strings.Contains(err.Error(), "r1") || shared.AsError(err).Hint == "" {
+			t.Fatalf("got %v", err)
+		}
+		if _, err := e.Describe(t.Context(), shared.Ref{Name: "other"}); err == nil {
+			t.Fatal("it was published")
 		}
 	})
 	t.Run("with the same content", func(t *testing.T) {

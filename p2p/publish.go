@@ -1,14 +1,16 @@
 package p2p
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"go.etcd.io/bbolt"
 
 	"ggen.dev/marketplace/p2p/archive"
 	"ggen.dev/marketplace/p2p/catalog"
@@ -18,63 +20,103 @@ import (
 	"ggen.dev/marketplace/shared"
 )
 
-// maxRequestID bounds the ID by which a host makes a publish repeatable, in bytes.
-const maxRequestID = 64
-
 // Publish makes a signed release of a folder; see [shared.Marketplace]. Durable
 // comes before visible: the content is on disk before the log names it, and the
 // log before anybody is told.
-func (e *Engine) Publish(ctx context.Context, req shared.PublishRequest, tree io.Reader, report shared.ProgressFunc) (shared.PublishReceipt, error) {
+func (e *Engine) Publish(ctx context.Context, req shared.PublishRequest, tree io.Reader, report shared.ProgressFunc) (receipt shared.PublishReceipt, err error) {
 	if len(req.RequestID) > maxRequestID {
-		return shared.PublishReceipt{}, shared.NewError(shared.ReasonInvalidArgument, "the request ID has %d bytes; %d are allowed", len(req.RequestID), maxRequestID)
+		return receipt, shared.NewError(shared.ReasonInvalidArgument, "the request ID has %d bytes; %d are allowed", len(req.RequestID), maxRequestID)
 	}
-	if req.RequestID == "" || req.DryRun {
-		return e.publish(ctx, req, tree, report)
-	}
-	return e.requests.once(ctx, req.RequestID, func() (shared.PublishReceipt, error) {
-		return e.publish(ctx, req, tree, report)
-	})
-}
-
-func (e *Engine) publish(ctx context.Context, req shared.PublishRequest, tree io.Reader, report shared.ProgressFunc) (receipt shared.PublishReceipt, err error) {
 	packed, err := archive.Pack(ctx, &reportingReader{tree: tree, report: report}, e.store.Scratch(), archive.DefaultLimits())
 	if err != nil {
 		return receipt, named(err, "publish")
 	}
 	defer func() { err = errors.Join(err, packed.Close()) }()
+	d, err := e.draft(packed)
+	if err != nil {
+		return receipt, err
+	}
+	receipt = receiptOf(d.body, packed, e.publisherID)
+	switch {
+	case req.DryRun:
+		receipt.DryRun = true
+	case req.RequestID == "":
+		err = e.release(ctx, req, d, executed{}, &receipt, report)
+	default:
+		err = e.releaseOnce(ctx, req, d, &receipt, report)
+	}
+	return receipt, err
+}
+
+// draft is a release that is checked, and neither stored nor signed.
+type draft struct {
+	packed *archive.Packed
+	index  []byte
+	body   publisher.Release
+}
+
+func (d draft) String() string { return d.body.Name + "@" + d.body.Version }
+
+func (e *Engine) draft(packed *archive.Packed) (draft, error) {
 	m, err := readManifest(packed)
 	if err != nil {
-		return receipt, named(err, "publish")
+		return draft{}, named(err, "publish")
 	}
 	index, err := packed.Index.Marshal()
 	if err != nil {
-		return receipt, named(err, "publish %s", m.Name)
+		return draft{}, named(err, "publish %s", m.Name)
 	}
-	body := releaseOf(m, packed.Index, index)
-	if _, err := (publisher.Entry{Kind: publisher.KindRelease, Publisher: e.publisherID, Time: time.Now().Unix(), Release: &body}).Encode(); err != nil {
-		return receipt, shared.NewError(shared.ReasonInvalidManifest, "%s: %w", m.File, err).With("file", m.File)
+	d := draft{packed: packed, index: index, body: releaseOf(m, packed.Index, index)}
+	if _, err := (publisher.Entry{Kind: publisher.KindRelease, Publisher: e.publisherID, Time: time.Now().Unix(), Release: &d.body}).Encode(); err != nil {
+		return draft{}, shared.NewError(shared.ReasonInvalidManifest, "%s: %w", m.File, err).With("file", m.File)
 	}
-	receipt = receiptOf(body, packed, e.publisherID)
-	if req.DryRun {
-		receipt.DryRun = true
-		return receipt, nil
-	}
+	return d, nil
+}
 
-	report.Report(shared.Progress{Phase: shared.PhaseArchive, Package: m.Name + "@" + m.Version})
-	if err := e.store.PutFile(ctx, packed.Path(), body.Archive.Digest); err != nil {
-		return receipt, named(err, "publish %s: keep the archive", m.Name)
-	}
-	if _, _, err := e.store.Put(ctx, strings.NewReader(string(index)), body.Index.Digest); err != nil {
-		return receipt, named(err, "publish %s: keep the index", m.Name)
-	}
-	report.Report(shared.Progress{Phase: shared.PhaseSign, Package: m.Name + "@" + m.Version})
-	rel, update, err := e.catalog.Publish(e.key, body)
+// releaseOnce releases a draft, unless a call of the same ID has done so. Calls that
+// come at the same time wait for the first one; if it fails, the next one tries.
+func (e *Engine) releaseOnce(ctx context.Context, req shared.PublishRequest, d draft, receipt *shared.PublishReceipt, report shared.ProgressFunc) error {
+	end, err := e.requests.begin(ctx, req.RequestID)
 	if err != nil {
-		return receipt, named(err, "publish %s %s", m.Name, m.Version)
+		return named(err, "publish %s", d)
+	}
+	defer end()
+	before, err := e.requests.find(req.RequestID, d.body.Archive.Digest)
+	if err != nil {
+		return named(err, "publish %s", d)
+	}
+	if before.Answered {
+		before.complete(receipt)
+		return nil
+	}
+	own := len(receipt.Diagnostics)
+	if err := e.release(ctx, req, d, before, receipt, report); err != nil {
+		return err
+	}
+	if err := e.requests.keep(req.RequestID, executedAs(*receipt, own, e.now())); err != nil {
+		e.log.Warn("note an executed request", "id", req.RequestID, "error", err) // the release is durable
+	}
+	return nil
+}
+
+// release makes a draft durable, then visible, and completes its receipt. before is
+// what a call of the same ID has left that a crash interrupted.
+func (e *Engine) release(ctx context.Context, req shared.PublishRequest, d draft, before executed, receipt *shared.PublishReceipt, report shared.ProgressFunc) error {
+	report.Report(shared.Progress{Phase: shared.PhaseArchive, Package: d.String()})
+	if err := e.store.PutFile(ctx, d.packed.Path(), d.body.Archive.Digest); err != nil {
+		return named(err, "publish %s: keep the archive", d)
+	}
+	if _, _, err := e.store.Put(ctx, bytes.NewReader(d.index), d.body.Index.Digest); err != nil {
+		return named(err, "publish %s: keep the index", d)
+	}
+	report.Report(shared.Progress{Phase: shared.PhaseSign, Package: d.String()})
+	rel, update, err := e.state(req, d)
+	if err != nil {
+		return named(err, "publish %s", d)
 	}
 	receipt.LogSize = rel.Entry + 1
-	receipt.Unchanged = update == nil
-	if err := e.catalog.Pin(map[string]shared.PublisherID{m.Name: e.publisherID}); err != nil {
+	receipt.Unchanged = update == nil && before.Digest == ""
+	if err := e.catalog.Pin(map[string]shared.PublisherID{d.body.Name: e.publisherID}); err != nil {
 		receipt.Diagnostics = append(receipt.Diagnostics, shared.Diagnostic{
 			Severity: shared.SeverityWarning, Reason: shared.ReasonUntrusted, Message: err.Error(),
 			Hint: "your release is published under your own ID; on this machine the bare name still means the other publisher",
@@ -84,9 +126,27 @@ func (e *Engine) publish(ctx context.Context, req shared.PublishRequest, tree io
 		e.indexAll(update.Entries)
 		e.feed.publish(shared.Event{Kind: shared.EventRelease, Package: summaryOf(rel)})
 	}
-	report.Report(shared.Progress{Phase: shared.PhaseAnnounce, Package: m.Name + "@" + m.Version})
-	e.tellNetwork(ctx, req, update, rel, &receipt)
-	return receipt, nil
+	report.Report(shared.Progress{Phase: shared.PhaseAnnounce, Package: d.String()})
+	e.tellNetwork(ctx, req, update, rel, receipt)
+	return nil
+}
+
+// state appends a draft to the log. That its request did so is noted in the same
+// transaction, so that the two are never apart.
+func (e *Engine) state(req shared.PublishRequest, d draft) (*catalog.Release, *publisher.Update, error) {
+	if req.RequestID == "" {
+		return e.catalog.Publish(e.key, d.body)
+	}
+	made := executed{Time: e.now(), Digest: d.body.Archive.Digest}
+	var leaving []string
+	rel, update, err := e.catalog.PublishWith(e.key, d.body, func(tx *bbolt.Tx) (err error) {
+		leaving, err = e.requests.note(tx, req.RequestID, made)
+		return err
+	})
+	if update != nil {
+		e.requests.remember(req.RequestID, made, leaving)
+	}
+	return rel, update, err
 }
 
 // indexAll makes the releases among own entries searchable. It is mostly one; a
@@ -241,57 +301,6 @@ func (r *reportingReader) Read(p []byte) (int, error) {
 		r.report.Report(shared.Progress{Phase: shared.PhaseUpload, Done: r.done})
 	}
 	return n, err
-}
-
-// maxRequests bounds the receipts that are kept for repeated requests.
-const maxRequests = 1024
-
-// requests runs each publish once, however often its ID comes: a host that lost
-// the connection asks again. It remembers for the life of the process; across a
-// restart the catalogue does, since a release is immutable.
-type requests struct {
-	mu    sync.Mutex // guards the fields below
-	calls map[string]*request
-	order []string
-}
-
-type request struct {
-	done    chan struct{}
-	receipt shared.PublishReceipt
-	err     error
-}
-
-func newRequests() *requests { return &requests{calls: map[string]*request{}} }
-
-func (r *requests) once(ctx context.Context, id string, publish func() (shared.PublishReceipt, error)) (shared.PublishReceipt, error) {
-	r.mu.Lock()
-	call, running := r.calls[id]
-	if !running {
-		call = &request{done: make(chan struct{})}
-		r.calls[id] = call
-		r.order = append(r.order, id)
-		if len(r.order) > maxRequests {
-			delete(r.calls, r.order[0])
-			r.order = r.order[1:]
-		}
-	}
-	r.mu.Unlock()
-	if running {
-		select {
-		case <-call.done:
-			return call.receipt, call.err
-		case <-ctx.Done():
-			return shared.PublishReceipt{}, shared.AsError(ctx.Err())
-		}
-	}
-	call.receipt, call.err = publish()
-	if call.err != nil { // a failure may be tried again
-		r.mu.Lock()
-		delete(r.calls, id)
-		r.mu.Unlock()
-	}
-	close(call.done)
-	return call.receipt, call.err
 }
 
 // named puts what was done in front of an error and keeps its reason and hint.

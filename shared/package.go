@@ -74,7 +74,9 @@ type Dependency struct {
 // PublishRequest describes a publish; the files come as a tar stream beside it.
 type PublishRequest struct {
 	// RequestID makes a retry safe: an engine that has executed this ID answers
-	// with the same receipt and does nothing again. At most 64 bytes.
+	// with the same receipt and does nothing again; with other content the ID is an
+	// INVALID_ARGUMENT. IDs are remembered for 24 h and over restarts, the newest
+	// 1,000 of them. At most 64 bytes.
 	RequestID string
 	DryRun    bool // check and show; store, sign and announce nothing
 	Wait      bool // also wait for the DHT records, and report on them

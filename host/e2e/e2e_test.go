@@ -12,11 +12,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -56,6 +58,10 @@ func buildAndRun(m *testing.M) int {
 			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", pkg, err, text)
 			return 1
 		}
+	}
+	if err := os.Symlink("ggen", filepath.Join(dir, "ggen-marketplace")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	data, err := os.ReadFile(engine)
 	if err == nil {
@@ -132,13 +138,45 @@ func as(ts *testscript.TestScript, neg bool, args []string) {
 
 func run(ts *testscript.TestScript, peer string, args []string) int {
 	ts.Setenv("GGEN_HOME", ts.Getenv(peer))
-	err := ts.Exec("ggen", append([]string{"marketplace"}, args...)...)
+	// By the name that other programs use.
+	err := ts.Exec("ggen-marketplace", args...)
+	if slices.Contains(args, "--json") {
+		checkDocument(ts, args, err != nil)
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return exit.ExitCode()
 	}
 	ts.Check(err)
 	return 0
+}
+
+// checkDocument validates what a command printed against its schema, or, if it
+// failed, perhaps against that of failures.
+func checkDocument(ts *testscript.TestScript, args []string, failed bool) {
+	text := ts.ReadFile("stdout")
+	document, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+	if err != nil || strings.Count(text, "\n") != 1 {
+		ts.Fatalf("standard output is not one line with one document: %v: %q", err, text)
+	}
+	command := args[0]
+	if command == "p2p" || command == "plugin" {
+		command += "-" + args[1]
+	}
+	names := []string{command}
+	if failed {
+		names = []string{"error", command}
+	}
+	var refused error
+	for _, name := range names {
+		schema, err := jsonschema.NewCompiler().Compile(filepath.Join(source, "..", "..", "docs", "schemas", name+".json"))
+		ts.Check(err)
+		if err = schema.Validate(document); err == nil {
+			return
+		}
+		refused = errors.Join(refused, err)
+	}
+	ts.Fatalf("the document of %v is not as its schema says: %v\n%s", args, refused, text)
 }
 
 // until repeats a command that has to succeed sooner or later and to print
@@ -179,11 +217,13 @@ func statusOf(ts *testscript.TestScript, peer string) status {
 
 // address puts a peer's first address into a variable: address PEER VARIABLE.
 func address(ts *testscript.TestScript, _ bool, args []string) {
-	ts.Setenv(args[1], statusOf(ts, args[0]).ListenAddresses[0])
+	full := statusOf(ts, args[0]).ListenAddresses[0]
+	ts.Setenv(args[1], full)
+	ts.Setenv(args[1]+"_ID", full[strings.LastIndex(full, "/")+1:])
 }
 
-// killEngine kills a peer's engine without warning: killengine PEER.
-// secondEngine puts a real engine of a version into a folder, with its checksum.
+// secondEngine puts a real engine of a version into a folder, with its checksum:
+// engine FOLDER VERSION. Its path is then in $engine.
 func secondEngine(ts *testscript.TestScript, _ bool, args []string) {
 	name := fmt.Sprintf("ggen-engine-marketplace_v%s_p1_%s_%s", args[1], runtime.GOOS, runtime.GOARCH)
 	path := filepath.Join(ts.MkAbs(args[0]), name)
@@ -194,6 +234,7 @@ func secondEngine(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("engine", path)
 }
 
+// killEngine kills a peer's engine without warning: killengine PEER.
 func killEngine(ts *testscript.TestScript, _ bool, args []string) {
 	process, err := os.FindProcess(statusOf(ts, args[0]).EnginePID)
 	ts.Check(err)

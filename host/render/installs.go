@@ -10,34 +10,34 @@ import (
 
 // Installed is one package of an install.
 type Installed struct {
-	Package      string             `json:"package"`
-	Version      string             `json:"version"`
-	Path         string             `json:"path"`
-	Dependencies []string           `json:"dependencies"`
-	Publisher    shared.PublisherID `json:"publisher"`
-	Digest       shared.Digest      `json:"digest"`
-	Title        string             `json:"title"`
-	Description  string             `json:"description"`
-	Requested    bool               `json:"requested"`
-	Unchanged    bool               `json:"unchanged"`
-	FirstUse     bool               `json:"first_use"`
-	FetchedBytes int64              `json:"fetched_bytes"`
-	Peers        int                `json:"peers"`
+	Package      string             `json:"package"`       // name of the package
+	Version      string             `json:"version"`       // semantic version
+	Path         string             `json:"path"`          // absolute path
+	Dependencies []string           `json:"dependencies"`  // names of packages that it needs
+	Publisher    shared.PublisherID `json:"publisher"`     // ID of the publisher that signed it
+	Digest       shared.Digest      `json:"digest"`        // of the canonical archive, as sha256:HEX
+	Title        string             `json:"title"`         // human name, if the manifest has one
+	Description  string             `json:"description"`   // what it is, in its author's words
+	Requested    bool               `json:"requested"`     // named by the user, and not only a dependency
+	Unchanged    bool               `json:"unchanged"`     // was there already with this content
+	FirstUse     bool               `json:"first_use"`     // its publisher was pinned by this install
+	FetchedBytes int64              `json:"fetched_bytes"` // that came from other peers
+	Peers        int                `json:"peers"`         // peers that contributed
 }
 
 // Install is the result of an install. The first four fields are those of the
 // first package that was asked for.
 type Install struct {
-	Package      string      `json:"package"`
-	Version      string      `json:"version"`
-	Path         string      `json:"path"`
-	Dependencies []string    `json:"dependencies"`
-	Packages     []Installed `json:"packages"`
-	Total        int         `json:"total"`
-	Lockfile     string      `json:"lockfile"`
-	Saved        []string    `json:"saved"`
-	DryRun       bool        `json:"dry_run"`
-	Diagnostics  []Remark    `json:"diagnostics,omitempty"`
+	Package      string      `json:"package"`               // name of the package
+	Version      string      `json:"version"`               // semantic version
+	Path         string      `json:"path"`                  // absolute path
+	Dependencies []string    `json:"dependencies"`          // names of packages that it needs
+	Packages     []Installed `json:"packages"`              // in order
+	Total        int         `json:"total"`                 // how many there are in all
+	Lockfile     string      `json:"lockfile"`              // absolute path of the lockfile
+	Saved        []string    `json:"saved"`                 // names entered into ggen.toml
+	DryRun       bool        `json:"dry_run"`               // nothing was changed
+	Diagnostics  []Remark    `json:"diagnostics,omitempty"` // remarks beside the result
 
 	root string
 }
@@ -132,23 +132,23 @@ func (i Installed) how(dryRun bool) string {
 
 // Listed is one installed package.
 type Listed struct {
-	Name         string             `json:"name"`
-	Version      string             `json:"version"`
-	Title        string             `json:"title"`
-	Description  string             `json:"description"`
-	Publisher    shared.PublisherID `json:"publisher"`
-	Digest       shared.Digest      `json:"digest"`
-	Dependencies []string           `json:"dependencies"`
-	Path         string             `json:"path"`
-	Requested    bool               `json:"requested"`
-	Present      bool               `json:"present"`
+	Name         string             `json:"name"`         // name of the package
+	Version      string             `json:"version"`      // semantic version
+	Title        string             `json:"title"`        // human name, if the manifest has one
+	Description  string             `json:"description"`  // what it is, in its author's words
+	Publisher    shared.PublisherID `json:"publisher"`    // ID of the publisher that signed it
+	Digest       shared.Digest      `json:"digest"`       // of the canonical archive, as sha256:HEX
+	Dependencies []string           `json:"dependencies"` // names of packages that it needs
+	Path         string             `json:"path"`         // absolute path
+	Requested    bool               `json:"requested"`    // named by the user, and not only a dependency
+	Present      bool               `json:"present"`      // its folder is there
 }
 
 // List is what is installed.
 type List struct {
-	Packages []Listed `json:"packages"`
-	Total    int      `json:"total"`
-	Root     string   `json:"root"`
+	Packages []Listed `json:"packages"` // in order
+	Total    int      `json:"total"`    // how many there are in all
+	Root     string   `json:"root"`     // folder below which packages are installed
 }
 
 // Text implements [Document].
@@ -169,16 +169,16 @@ func (d List) Text(p *Page) {
 
 // Removed is a package that was removed.
 type Removed struct {
-	Name    string `json:"name"`
-	Version string `json:"version"`
-	Path    string `json:"path"`
+	Name    string `json:"name"`    // name of the package
+	Version string `json:"version"` // semantic version
+	Path    string `json:"path"`    // absolute path
 }
 
 // Remove is the result of removing packages.
 type Remove struct {
-	Removed []Removed `json:"removed"`
-	Total   int       `json:"total"`
-	Unused  []string  `json:"unused"` // dependencies that nothing needs any more
+	Removed []Removed `json:"removed"` // what was removed
+	Total   int       `json:"total"`   // how many there are in all
+	Unused  []string  `json:"unused"`  // dependencies that nothing needs any more
 }
 
 // Text implements [Document].
@@ -190,23 +190,23 @@ func (d Remove) Text(p *Page) {
 
 // Verified is the check of one installed package.
 type Verified struct {
-	Name     string        `json:"name"`
-	Version  string        `json:"version"`
-	OK       bool          `json:"ok"`
-	Expected shared.Digest `json:"expected"`
-	Found    shared.Digest `json:"found"`
-	Modified []string      `json:"modified"`
-	Missing  []string      `json:"missing"`
-	Extra    []string      `json:"extra"`
-	Problem  string        `json:"problem"`
+	Name     string        `json:"name"`     // name of the package
+	Version  string        `json:"version"`  // semantic version
+	OK       bool          `json:"ok"`       // no difference and no problem was found
+	Expected shared.Digest `json:"expected"` // digest that it should have
+	Found    shared.Digest `json:"found"`    // digest that it has; empty if it cannot be told
+	Modified []string      `json:"modified"` // files whose content differs, relative paths
+	Missing  []string      `json:"missing"`  // files that are not there
+	Extra    []string      `json:"extra"`    // files that do not belong there
+	Problem  string        `json:"problem"`  // what else is wrong; empty if nothing
 }
 
 // Verify is the result of checking installed packages.
 type Verify struct {
-	Packages    []Verified `json:"packages"`
-	Total       int        `json:"total"`
-	OK          bool       `json:"ok"`
-	Diagnostics []Remark   `json:"diagnostics,omitempty"`
+	Packages    []Verified `json:"packages"`              // in order
+	Total       int        `json:"total"`                 // how many there are in all
+	OK          bool       `json:"ok"`                    // no difference and no problem was found
+	Diagnostics []Remark   `json:"diagnostics,omitempty"` // remarks beside the result
 }
 
 // NewVerify takes over a report.

@@ -11,12 +11,12 @@ import (
 
 // Started is the result of starting a peer.
 type Started struct {
-	PeerID          string   `json:"peer_id"`
-	ListenAddresses []string `json:"listen_addresses"`
-	BootstrapCount  int      `json:"bootstrap_count"`
-	Started         bool     `json:"started"` // false: it was running already
-	EnginePID       int      `json:"engine_pid"`
-	Version         string   `json:"version"`
+	PeerID          string   `json:"peer_id"`          // libp2p peer ID
+	ListenAddresses []string `json:"listen_addresses"` // full multiaddrs that others can dial
+	BootstrapCount  int      `json:"bootstrap_count"`  // bootstrap addresses that it was given
+	Started         bool     `json:"started"`          // false: it was running already
+	EnginePID       int      `json:"engine_pid"`       // process ID of the engine
+	Version         string   `json:"version"`          // semantic version
 }
 
 // NewStarted takes over a node's status.
@@ -66,26 +66,26 @@ func (d Stopped) Text(p *Page) {
 
 // Status is how the node stands in the network.
 type Status struct {
-	Running           bool               `json:"running"`
-	PeerID            string             `json:"peer_id,omitempty"`
-	ListenAddresses   []string           `json:"listen_addresses"`
-	Reachability      string             `json:"reachability,omitempty"`
-	DHTMode           string             `json:"dht_mode,omitempty"`
-	BootstrapCount    int                `json:"bootstrap_count"`
-	ConnectedPeers    int                `json:"connected_peers"`
-	KnownPeers        int                `json:"known_peers"`
-	RoutingTablePeers int                `json:"routing_table_peers"`
-	Publisher         shared.PublisherID `json:"publisher,omitempty"`
-	Publishers        int                `json:"publishers"`
-	Releases          int                `json:"releases"`
-	HeldPackages      int                `json:"held_packages"`
-	HeldBytes         int64              `json:"held_bytes"`
-	StartedAt         *time.Time         `json:"started_at"`
-	Version           string             `json:"version,omitempty"`
-	Staying           bool               `json:"staying"`
-	EnginePID         int                `json:"engine_pid,omitempty"`
-	InstanceID        string             `json:"instance_id,omitempty"`
-	Diagnostics       []Remark           `json:"diagnostics,omitempty"`
+	Running           bool               `json:"running"`                // an engine runs; without one the other fields are empty
+	PeerID            string             `json:"peer_id,omitempty"`      // libp2p peer ID
+	ListenAddresses   []string           `json:"listen_addresses"`       // full multiaddrs that others can dial
+	Reachability      string             `json:"reachability,omitempty"` // public, private or unknown
+	DHTMode           string             `json:"dht_mode,omitempty"`     // server or client
+	BootstrapCount    int                `json:"bootstrap_count"`        // bootstrap addresses that it was given
+	ConnectedPeers    int                `json:"connected_peers"`        // peers with a connection now
+	KnownPeers        int                `json:"known_peers"`            // peers with known addresses
+	RoutingTablePeers int                `json:"routing_table_peers"`    // peers in the DHT routing table
+	Publisher         shared.PublisherID `json:"publisher,omitempty"`    // ID of the publisher that signed it
+	Publishers        int                `json:"publishers"`             // publishers in the catalogue
+	Releases          int                `json:"releases"`               // releases in the catalogue
+	HeldPackages      int                `json:"held_packages"`          // releases whose content is here
+	HeldBytes         int64              `json:"held_bytes"`             // size of that content
+	StartedAt         *time.Time         `json:"started_at"`             // when the engine started; null without one
+	Version           string             `json:"version,omitempty"`      // semantic version
+	Staying           bool               `json:"staying"`                // it runs until it is stopped
+	EnginePID         int                `json:"engine_pid,omitempty"`   // process ID of the engine
+	InstanceID        string             `json:"instance_id,omitempty"`  // new at each start
+	Diagnostics       []Remark           `json:"diagnostics,omitempty"`  // remarks beside the result
 }
 
 // NotRunning is the status without an engine.
@@ -128,22 +128,22 @@ func (d Status) Text(p *Page) {
 
 // Peer is another node.
 type Peer struct {
-	PeerID               string     `json:"peer_id"`
-	Addresses            []string   `json:"addresses"`
-	Agent                string     `json:"agent"`
-	Connected            bool       `json:"connected"`
-	Reputation           float64    `json:"reputation"`
-	SuccessfulRetrievals int64      `json:"successful_retrievals"`
-	FailedRetrievals     int64      `json:"failed_retrievals"`
-	LastSeen             *time.Time `json:"last_seen"`
-	PackagesProvided     int        `json:"packages_provided"`
-	AvgResponseTimeMS    float64    `json:"avg_response_time_ms"`
+	PeerID               string     `json:"peer_id"`               // libp2p peer ID
+	Addresses            []string   `json:"addresses"`             // known multiaddrs
+	Agent                string     `json:"agent"`                 // what its software calls itself
+	Connected            bool       `json:"connected"`             // connected now
+	Reputation           float64    `json:"reputation"`            // 0 to 1; 0.5 for a stranger
+	SuccessfulRetrievals int64      `json:"successful_retrievals"` // by this peer from it
+	FailedRetrievals     int64      `json:"failed_retrievals"`     // by this peer from it
+	LastSeen             *time.Time `json:"last_seen"`             // null if never
+	PackagesProvided     int        `json:"packages_provided"`     // releases that it is known to hold
+	AvgResponseTimeMS    float64    `json:"avg_response_time_ms"`  // moving average, in milliseconds; 0 if unknown
 }
 
 // Peers is a list of other nodes.
 type Peers struct {
-	Peers []Peer `json:"peers"`
-	Total int    `json:"total"`
+	Peers []Peer `json:"peers"` // peers
+	Total int    `json:"total"` // how many there are in all
 }
 
 // NewPeer takes over what is known of one node.
@@ -208,18 +208,18 @@ func (d Peer) Text(p *Page) {
 
 // Dialled is what happened to one bootstrap address.
 type Dialled struct {
-	Address   string       `json:"address"`
-	PeerID    string       `json:"peer_id"`
-	Connected bool         `json:"connected"`
-	TookMS    float64      `json:"took_ms"`
-	Error     *ErrorFields `json:"error,omitempty"`
+	Address   string       `json:"address"`         // as it was given
+	PeerID    string       `json:"peer_id"`         // libp2p peer ID
+	Connected bool         `json:"connected"`       // connected now
+	TookMS    float64      `json:"took_ms"`         // until the outcome was known, in milliseconds
+	Error     *ErrorFields `json:"error,omitempty"` // what went wrong
 }
 
 // Bootstrap is the result of dialling bootstrap addresses.
 type Bootstrap struct {
-	Results   []Dialled `json:"results"`
-	Connected int       `json:"connected"`
-	Total     int       `json:"total"`
+	Results   []Dialled `json:"results"`   // one for each address
+	Connected int       `json:"connected"` // addresses that a peer answered at
+	Total     int       `json:"total"`     // how many there are in all
 }
 
 // NewBootstrap takes over the outcomes.

@@ -12,10 +12,10 @@ import (
 
 // Remark is a diagnostic in JSON.
 type Remark struct {
-	Severity shared.Severity `json:"severity"`
-	Reason   shared.Reason   `json:"reason,omitempty"`
-	Message  string          `json:"message"`
-	Hint     string          `json:"hint,omitempty"`
+	Severity shared.Severity `json:"severity"`         // info or warning
+	Reason   shared.Reason   `json:"reason,omitempty"` // stable name of what went wrong; see the exit codes in CLI.md
+	Message  string          `json:"message"`          // what happened, in one line for people
+	Hint     string          `json:"hint,omitempty"`   // what to do next
 }
 
 // remarks go into a document beside being printed on standard error.
@@ -29,17 +29,17 @@ func remarks(diagnostics []shared.Diagnostic) []Remark {
 
 // Package is a line of a search.
 type Package struct {
-	Name        string             `json:"name"`
-	Version     string             `json:"version"`
-	Description string             `json:"description"`
-	Author      string             `json:"author"`
-	Publisher   shared.PublisherID `json:"publisher"`
-	Title       string             `json:"title"`
-	Category    string             `json:"category"`
-	License     string             `json:"license"`
-	Tags        []string           `json:"tags"`
-	PublishedAt *time.Time         `json:"published_at"`
-	Score       float64            `json:"score"`
+	Name        string             `json:"name"`         // name of the package
+	Version     string             `json:"version"`      // semantic version
+	Description string             `json:"description"`  // what it is, in its author's words
+	Author      string             `json:"author"`       // as the manifest states it
+	Publisher   shared.PublisherID `json:"publisher"`    // ID of the publisher that signed it
+	Title       string             `json:"title"`        // human name, if the manifest has one
+	Category    string             `json:"category"`     // as the manifest states it
+	License     string             `json:"license"`      // as the manifest states it, usually an SPDX expression
+	Tags        []string           `json:"tags"`         // in the manifest's order
+	PublishedAt *time.Time         `json:"published_at"` // by the publisher's clock; null if unknown
+	Score       float64            `json:"score"`        // of this search; higher is better
 }
 
 func newPackage(s shared.PackageSummary) Package {
@@ -51,9 +51,9 @@ func newPackage(s shared.PackageSummary) Package {
 
 // Search is the result of a search.
 type Search struct {
-	Packages    []Package `json:"packages"`
-	Total       int       `json:"total"`
-	Diagnostics []Remark  `json:"diagnostics,omitempty"`
+	Packages    []Package `json:"packages"`              // in order
+	Total       int       `json:"total"`                 // how many there are in all
+	Diagnostics []Remark  `json:"diagnostics,omitempty"` // remarks beside the result
 }
 
 // NewSearch takes over a result.
@@ -84,10 +84,10 @@ func (d Search) Text(p *Page) {
 
 // Dependency is a requirement in JSON.
 type Dependency struct {
-	Publisher  shared.PublisherID `json:"publisher,omitempty"`
-	Name       string             `json:"name"`
-	Constraint string             `json:"constraint"`
-	Optional   bool               `json:"optional"`
+	Publisher  shared.PublisherID `json:"publisher,omitempty"` // ID of the publisher that signed it
+	Name       string             `json:"name"`                // name of the package
+	Constraint string             `json:"constraint"`          // semver range; empty for any release
+	Optional   bool               `json:"optional"`            // installed only when asked for
 }
 
 func newDependencies(deps []shared.Dependency) []Dependency {
@@ -108,29 +108,29 @@ func (d Dependency) String() string {
 
 // Version is a release in a list of them.
 type Version struct {
-	Version     string        `json:"version"`
-	Digest      shared.Digest `json:"digest"`
-	Size        int64         `json:"size"`
-	PublishedAt *time.Time    `json:"published_at"`
-	FirstSeen   *time.Time    `json:"first_seen"`
-	Yanked      bool          `json:"yanked"`
+	Version     string        `json:"version"`      // semantic version
+	Digest      shared.Digest `json:"digest"`       // of the canonical archive, as sha256:HEX
+	Size        int64         `json:"size"`         // of the canonical archive, in bytes
+	PublishedAt *time.Time    `json:"published_at"` // by the publisher's clock; null if unknown
+	FirstSeen   *time.Time    `json:"first_seen"`   // when this peer learnt of it; null if unknown
+	Yanked      bool          `json:"yanked"`       // withdrawn by its publisher: only locked installs still use it
 }
 
 // Info is what is known of one package.
 type Info struct {
 	Package
-	Digest       shared.Digest      `json:"digest"`
-	Size         int64              `json:"size"`
-	FileCount    int                `json:"file_count"`
-	Keywords     []string           `json:"keywords"`
-	Repository   string             `json:"repository"`
-	Dependencies []Dependency       `json:"dependencies"`
-	Versions     []Version          `json:"versions"`
-	Extra        map[string]string  `json:"extra"`
-	Held         bool               `json:"held"`
-	Providers    int                `json:"providers"`
-	PinnedTo     shared.PublisherID `json:"pinned_to"`
-	Diagnostics  []Remark           `json:"diagnostics,omitempty"`
+	Digest       shared.Digest      `json:"digest"`                // of the canonical archive, as sha256:HEX
+	Size         int64              `json:"size"`                  // of the canonical archive, in bytes
+	FileCount    int                `json:"file_count"`            // files in the archive
+	Keywords     []string           `json:"keywords"`              // in the manifest's order
+	Repository   string             `json:"repository"`            // where its sources are
+	Dependencies []Dependency       `json:"dependencies"`          // what it needs
+	Versions     []Version          `json:"versions"`              // releases, newest first
+	Extra        map[string]string  `json:"extra"`                 // keys of the manifest that are not known here
+	Held         bool               `json:"held"`                  // this peer has the content
+	Providers    int                `json:"providers"`             // other peers known to hold it; -1 when nobody was asked
+	PinnedTo     shared.PublisherID `json:"pinned_to"`             // publisher that this name is pinned to; empty if none
+	Diagnostics  []Remark           `json:"diagnostics,omitempty"` // remarks beside the result
 }
 
 // NewInfo takes over a package's details.
@@ -201,27 +201,27 @@ func (d Info) Text(p *Page) {
 
 // File is a file of a package.
 type File struct {
-	Path       string        `json:"path"`
-	Size       int64         `json:"size"`
-	Executable bool          `json:"executable"`
-	Digest     shared.Digest `json:"digest"`
+	Path       string        `json:"path"`       // absolute path
+	Size       int64         `json:"size"`       // of the canonical archive, in bytes
+	Executable bool          `json:"executable"` // has the executable bit
+	Digest     shared.Digest `json:"digest"`     // of the canonical archive, as sha256:HEX
 }
 
 // Publish is the result of publishing.
 type Publish struct {
-	Package      string             `json:"package"`
-	Version      string             `json:"version"`
-	Publisher    shared.PublisherID `json:"publisher"`
-	Digest       shared.Digest      `json:"digest"`
-	Size         int64              `json:"size"`
-	Files        []File             `json:"files"`
-	Dependencies []Dependency       `json:"dependencies"`
-	LogSize      int64              `json:"log_size"`
-	Unchanged    bool               `json:"unchanged"`
-	DryRun       bool               `json:"dry_run"`
-	Announced    int                `json:"announced"`
-	Recorded     int                `json:"recorded"`
-	Diagnostics  []Remark           `json:"diagnostics,omitempty"`
+	Package      string             `json:"package"`               // name of the package
+	Version      string             `json:"version"`               // semantic version
+	Publisher    shared.PublisherID `json:"publisher"`             // ID of the publisher that signed it
+	Digest       shared.Digest      `json:"digest"`                // of the canonical archive, as sha256:HEX
+	Size         int64              `json:"size"`                  // of the canonical archive, in bytes
+	Files        []File             `json:"files"`                 // of the package
+	Dependencies []Dependency       `json:"dependencies"`          // what it needs
+	LogSize      int64              `json:"log_size"`              // entries in the publisher's log that contain it
+	Unchanged    bool               `json:"unchanged"`             // was there already with this content
+	DryRun       bool               `json:"dry_run"`               // nothing was changed
+	Announced    int                `json:"announced"`             // peers that it was announced to
+	Recorded     int                `json:"recorded"`              // DHT records stored; 0 unless waited for
+	Diagnostics  []Remark           `json:"diagnostics,omitempty"` // remarks beside the result
 
 	waited bool
 }

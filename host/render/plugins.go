@@ -9,24 +9,24 @@ import (
 
 // Plugin is an engine file that was looked at.
 type Plugin struct {
-	Path     string        `json:"path"`
-	Version  string        `json:"version"`
-	Protocol int           `json:"protocol"`
-	OS       string        `json:"os"`
-	Arch     string        `json:"arch"`
-	Source   string        `json:"source"`
-	Digest   shared.Digest `json:"digest"` // that its checksum file states
+	Path     string        `json:"path"`     // absolute path
+	Version  string        `json:"version"`  // semantic version
+	Protocol int           `json:"protocol"` // newest version of the contract that it speaks
+	OS       string        `json:"os"`       // operating system, as Go names it
+	Arch     string        `json:"arch"`     // processor, as Go names it
+	Source   string        `json:"source"`   // search place that it was found in
+	Digest   shared.Digest `json:"digest"`   // that its checksum file states
 	// "none", "unchecked" (no keys are pinned), "by a pinned key", or what is wrong.
-	Signature string `json:"signature"`
-	Used      bool   `json:"used"`
-	Why       string `json:"why"` // why it is not used
-	Fix       string `json:"fix"` // what makes it usable, if that is known
+	Signature string `json:"signature"` // what is known of its minisign signature
+	Used      bool   `json:"used"`      // this one is used
+	Why       string `json:"why"`       // why it is not used
+	Fix       string `json:"fix"`       // what makes it usable, if that is known
 }
 
 // Plugins is the list of engine files.
 type Plugins struct {
-	Plugins []Plugin `json:"plugins"`
-	Total   int      `json:"total"`
+	Plugins []Plugin `json:"plugins"` // engine files
+	Total   int      `json:"total"`   // how many there are in all
 }
 
 // Text implements [Document].
@@ -47,24 +47,24 @@ func (d Plugins) Text(p *Page) {
 
 // VerifiedPlugin is the check of one engine file.
 type VerifiedPlugin struct {
-	Path      string        `json:"path"`
-	Version   string        `json:"version"`
-	OS        string        `json:"os"`
-	Arch      string        `json:"arch"`
-	Source    string        `json:"source"`
-	OK        bool          `json:"ok"`
-	Expected  shared.Digest `json:"expected"`
-	Found     shared.Digest `json:"found"`
-	Signature string        `json:"signature"`
-	Problem   string        `json:"problem"`
-	Fix       string        `json:"fix"`
+	Path      string        `json:"path"`      // absolute path
+	Version   string        `json:"version"`   // semantic version
+	OS        string        `json:"os"`        // operating system, as Go names it
+	Arch      string        `json:"arch"`      // processor, as Go names it
+	Source    string        `json:"source"`    // search place that it was found in
+	OK        bool          `json:"ok"`        // no difference and no problem was found
+	Expected  shared.Digest `json:"expected"`  // digest that it should have
+	Found     shared.Digest `json:"found"`     // digest that it has; empty if it cannot be told
+	Signature string        `json:"signature"` // what is known of its minisign signature
+	Problem   string        `json:"problem"`   // what else is wrong; empty if nothing
+	Fix       string        `json:"fix"`       // what makes it usable, if that is known
 }
 
 // PluginVerify is the result of checking engine files.
 type PluginVerify struct {
-	Plugins []VerifiedPlugin `json:"plugins"`
-	Total   int              `json:"total"`
-	OK      bool             `json:"ok"`
+	Plugins []VerifiedPlugin `json:"plugins"` // engine files
+	Total   int              `json:"total"`   // how many there are in all
+	OK      bool             `json:"ok"`      // no difference and no problem was found
 }
 
 // Text implements [Document].
@@ -100,8 +100,8 @@ func (d InstalledPlugin) Text(p *Page) {
 
 // UsedPlugin is the engine that is used from now on.
 type UsedPlugin struct {
-	Version         string `json:"version"`
-	Path            string `json:"path"`
+	Version         string `json:"version"`          // semantic version
+	Path            string `json:"path"`             // absolute path
 	PreviousVersion string `json:"previous_version"` // empty if none could be used before
 	Swapped         bool   `json:"swapped"`          // the running engine was replaced
 }
@@ -123,9 +123,9 @@ func (d UsedPlugin) Text(p *Page) {
 
 // PinnedPlugin is a version that a plugins.lock asks for, or no longer asks for.
 type PinnedPlugin struct {
-	Pinned    bool     `json:"pinned"`
-	Version   string   `json:"version"` // empty if none was pinned
-	File      string   `json:"file"`
+	Pinned    bool     `json:"pinned"`    // a version is pinned now
+	Version   string   `json:"version"`   // empty if none was pinned
+	File      string   `json:"file"`      // absolute path of the lock that was changed
 	Platforms []string `json:"platforms"` // whose digests were recorded
 }
 
@@ -143,7 +143,7 @@ func (d PinnedPlugin) Text(p *Page) {
 
 // RemovedPlugin is a version that was removed.
 type RemovedPlugin struct {
-	Version string   `json:"version"`
+	Version string   `json:"version"` // semantic version
 	Removed []string `json:"removed"` // paths of the engines
 }
 
@@ -156,10 +156,10 @@ func (d RemovedPlugin) Text(p *Page) {
 
 // About is which program this is.
 type About struct {
-	Version  string `json:"version"`
-	Commit   string `json:"commit,omitempty"`
-	Go       string `json:"go"`
-	Platform string `json:"platform"`
+	Version  string `json:"version"`          // semantic version
+	Commit   string `json:"commit,omitempty"` // of the sources, if known
+	Go       string `json:"go"`               // version of the compiler
+	Platform string `json:"platform"`         // operating system and processor
 	Engine   string `json:"engine,omitempty"` // version of the engine that would be used
 }
 
@@ -173,8 +173,8 @@ func (d About) Text(p *Page) {
 
 // Script is a completion script.
 type Script struct {
-	Shell  string `json:"shell"`
-	Script string `json:"script"`
+	Shell  string `json:"shell"`  // bash, zsh or fish
+	Script string `json:"script"` // to be sourced by the shell
 }
 
 // Text implements [Document]. The script is ours, lines and all.

@@ -89,18 +89,18 @@ func escapeUnsafe(line []byte) []byte {
 	return b.Bytes()
 }
 
-// errorDocument is what a failure puts on standard output with --json.
-type errorDocument struct {
-	Error ErrorFields `json:"error"`
+// Failure is what a failure puts on standard output with --json.
+type Failure struct {
+	Error ErrorFields `json:"error"` // what went wrong
 }
 
 // ErrorFields is an error in JSON.
 type ErrorFields struct {
-	Reason    shared.Reason     `json:"reason"`
-	Message   string            `json:"message"`
-	Hint      string            `json:"hint,omitempty"`
-	Retryable bool              `json:"retryable"`
-	Metadata  map[string]string `json:"metadata,omitempty"`
+	Reason    shared.Reason     `json:"reason"`             // stable name of what went wrong; see the exit codes in CLI.md
+	Message   string            `json:"message"`            // what happened, in one line for people
+	Hint      string            `json:"hint,omitempty"`     // what to do next
+	Retryable bool              `json:"retryable"`          // the same command may succeed later
+	Metadata  map[string]string `json:"metadata,omitempty"` // further facts by stable keys
 }
 
 // NewErrorFields takes over an error; nil stays nil.
@@ -115,7 +115,7 @@ func NewErrorFields(e *shared.Error) *ErrorFields {
 // was printed already, the error is also the one document on Out.
 func (o *Output) Fail(e *shared.Error, printed bool) error {
 	if o.JSON && !printed {
-		line, err := encode(errorDocument{Error: *NewErrorFields(e)})
+		line, err := encode(Failure{Error: *NewErrorFields(e)})
 		if err != nil {
 			return err
 		}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"strings"
+	"regexp"
+	"slices"
+	"time"
 )
 
 // place is a folder that is replaced as a whole, and its hidden siblings. All of
@@ -30,45 +32,75 @@ func (p *place) hidden(kind string) string {
 	return "." + p.name + "." + kind + hex.EncodeToString(random[:])
 }
 
-// kindOf tells what a sibling is; empty for what is not ours.
-func (p *place) kindOf(sibling string) string {
-	rest, ours := strings.CutPrefix(sibling, "."+p.name+".")
-	if !ours {
-		return ""
+// leftover is a hidden sibling of a place.
+type leftover struct{ name, kind string }
+
+var hiddenName = regexp.MustCompile(`^\.(.+)\.(` + incoming + `|` + previous + `|` + trash + `)[0-9a-f]{16}$`)
+
+// leftovers lists the hidden siblings of all places in the root, by place.
+func leftovers(root *os.Root) (map[string][]leftover, error) {
+	siblings, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return nil, err
 	}
-	for _, kind := range []string{incoming, previous, trash} {
-		if random, ok := strings.CutPrefix(rest, kind); ok {
-			if raw, err := hex.DecodeString(random); err == nil && len(raw) == 8 {
-				return kind
-			}
+	found := map[string][]leftover{}
+	for _, s := range siblings {
+		if m := hiddenName.FindStringSubmatch(s.Name()); m != nil {
+			found[m[1]] = append(found[m[1]], leftover{name: s.Name(), kind: m[2]})
 		}
 	}
-	return ""
+	return found, nil
 }
 
 // recover undoes what a crash interrupted: a folder that was moved aside, and
 // whose successor never came, goes back; all other leftovers go.
-func (p *place) recover() error {
-	siblings, err := fs.ReadDir(p.root.FS(), ".")
-	if err != nil {
-		return err
-	}
-	for _, s := range siblings {
-		kind := p.kindOf(s.Name())
-		if kind == "" {
-			continue
-		}
-		if _, err := p.root.Lstat(p.name); kind == previous && errors.Is(err, fs.ErrNotExist) {
-			if err := p.root.Rename(s.Name(), p.name); err != nil {
+func (p *place) recover(left []leftover) error {
+	for _, l := range left {
+		if _, err := p.root.Lstat(p.name); l.kind == previous && errors.Is(err, fs.ErrNotExist) {
+			if err := p.root.Rename(l.name, p.name); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := p.remove(s.Name()); err != nil {
+		if err := p.remove(l.name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// abandonedAge is how long nothing must have come to a leftover of another place
+// before it may be taken for abandoned. Unpacking takes seconds.
+const abandonedAge = time.Hour
+
+// sweep recovers places that nobody unpacks to. It is a favour to others: what
+// cannot be swept now stays for the next time.
+func sweep(root *os.Root, left map[string][]leftover) {
+	for name, siblings := range left {
+		if !slices.ContainsFunc(siblings, func(l leftover) bool { return inUse(root, l) }) {
+			_ = (&place{root: root, name: name}).recover(siblings)
+		}
+	}
+}
+
+// inUse tells whether somebody may still work on a leftover. Who fills a folder
+// holds its lock until it is in place; the age bridges the moment before the lock,
+// and stands for it where folders cannot be locked. A folder that was moved aside
+// is as old as its contents and nobody's: it belongs to who fills its successor.
+func inUse(root *os.Root, l leftover) bool {
+	if l.kind == previous {
+		return false
+	}
+	info, err := root.Lstat(l.name)
+	if err != nil || time.Since(info.ModTime()) < abandonedAge {
+		return true
+	}
+	unlock, err := lockFolder(root, l.name)
+	if err != nil {
+		return true
+	}
+	unlock()
+	return false
 }
 
 // remove takes a sibling away. The rename comes first: should somebody still

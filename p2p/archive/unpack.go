@@ -21,7 +21,8 @@ import (
 // Unpack writes the archive's files to the folder dest, which appears whole or
 // not at all: everything goes to a hidden sibling first, and a rename puts it in
 // place. An existing dest is moved aside, and removed when the new one stands;
-// what a crash left of an earlier call for the same dest is put back or removed.
+// what a crash left of an earlier call for the same dest is put back or removed,
+// and so is, after an hour, what it left of a call for another dest beside it.
 //
 // Every byte is verified: contents by the digests of the index, and everything
 // between them by what the index says must stand there, so that no foreign tar
@@ -45,22 +46,31 @@ func Unpack(ctx context.Context, r io.Reader, ix *Index, dest string) (err error
 	}
 	defer func() { err = errors.Join(err, storage(parent, root.Close())) }()
 	place := &place{root: root, name: name}
-	if err := place.recover(); err != nil {
+	left, err := leftovers(root)
+	if err == nil {
+		err = place.recover(left[name])
+	}
+	if err != nil {
 		return storage(parent, fmt.Errorf("clear what an interrupted install of %s left: %w", name, err))
 	}
+	delete(left, name)
+	sweep(root, left)
 	temporary := place.hidden(incoming)
 	defer func() { err = errors.Join(err, storage(parent, place.remove(temporary))) }()
+	if err := root.Mkdir(temporary, 0o755); err != nil {
+		return storage(parent, err)
+	}
+	if unlock, err := lockFolder(root, temporary); err == nil { // some file systems have no locks
+		defer unlock()
+	}
 	if err := extractTo(ctx, r, ix, root, temporary); err != nil {
 		return fmt.Errorf("unpack %s: %w", name, storage(parent, err))
 	}
 	return storage(parent, place.swap(temporary))
 }
 
-// extractTo makes the folder and fills it.
+// extractTo fills the folder.
 func extractTo(ctx context.Context, r io.Reader, ix *Index, parent *os.Root, folder string) (err error) {
-	if err := parent.Mkdir(folder, 0o755); err != nil {
-		return err
-	}
 	root, err := parent.OpenRoot(folder)
 	if err != nil {
 		return err

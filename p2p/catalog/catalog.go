@@ -72,9 +72,17 @@ type HeadRef struct {
 	Hash      tlog.Hash
 }
 
+// DB is the database. Its transactions work as bbolt's do, and must answer damage
+// that they meet with an error; both end when the function that they run returns.
+type DB interface {
+	View(read func(*bbolt.Tx) error) error
+	Update(write func(*bbolt.Tx) error) error
+	Path() string
+}
+
 // Catalog is safe for concurrent use. Reading never waits for the disk.
 type Catalog struct {
-	db    *bbolt.DB
+	db    DB
 	clock func() time.Time
 
 	writing sync.Mutex // held from verification to the end of the transaction
@@ -89,7 +97,7 @@ type Catalog struct {
 
 // Open reads the catalogue in db; the database stays the caller's. Errors:
 // STORAGE when the database is damaged.
-func Open(db *bbolt.DB) (*Catalog, error) {
+func Open(db DB) (*Catalog, error) {
 	c := &Catalog{
 		db: db, clock: time.Now,
 		logs:     map[shared.PublisherID]publisher.Log{},
@@ -140,7 +148,7 @@ func (c *Catalog) Apply(u publisher.Update) (Change, error) {
 	if err != nil {
 		return Change{}, err
 	}
-	added, err := c.store(old, ext)
+	added, err := c.store(old, ext, func(*bbolt.Tx) error { return nil })
 	if err != nil {
 		return Change{}, err
 	}

@@ -36,7 +36,7 @@ var (
 
 // storedHashes reads the hashes of one log for package tlog.
 type storedHashes struct {
-	db *bbolt.DB
+	db DB
 	id shared.PublisherID
 }
 
@@ -96,10 +96,16 @@ func indexKey(index int64) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(index))
 }
 
-// store writes an extension in one synced transaction and makes it visible.
-func (c *Catalog) store(old publisher.Log, ext publisher.Extension) ([]*Release, error) {
+// store writes an extension in one synced transaction, in which also may write
+// more, and makes it visible.
+func (c *Catalog) store(old publisher.Log, ext publisher.Extension, also func(*bbolt.Tx) error) ([]*Release, error) {
 	now := c.clock()
-	err := c.db.Update(func(tx *bbolt.Tx) error { return writeExtension(tx, old, ext, now) })
+	err := c.db.Update(func(tx *bbolt.Tx) error {
+		if err := writeExtension(tx, old, ext, now); err != nil {
+			return err
+		}
+		return also(tx)
+	})
 	if err != nil {
 		return nil, storageError(c.db, err)
 	}
@@ -157,7 +163,7 @@ func writeExtension(tx *bbolt.Tx, old publisher.Log, ext publisher.Extension, no
 }
 
 // storageError names the file, unless the error does so already.
-func storageError(db *bbolt.DB, err error) error {
+func storageError(db DB, err error) error {
 	var typed *shared.Error
 	if errors.As(err, &typed) {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -104,8 +105,10 @@ func (c *Catalog) decode(l *loading, group *errgroup.Group) {
 	l.said, l.leaves = make([][]statement, chunks), make([]tlog.Hash, len(l.entries))
 	l.left.Store(int64(chunks))
 	for chunk := range chunks {
-		group.Go(func() error {
-			err := l.decodeChunk(chunk)
+		group.Go(func() (err error) {
+			defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+			defer l.survive(&err)
+			err = l.decodeChunk(chunk)
 			if err == nil && l.left.Add(-1) == 0 {
 				err = c.finish(l)
 			}
@@ -114,6 +117,14 @@ func (c *Catalog) decode(l *loading, group *errgroup.Group) {
 			}
 			return nil
 		})
+	}
+}
+
+// survive turns a panic into an error. The bytes are the database's: they can
+// become unreadable at any time, and its own guard is for its own goroutine.
+func (l *loading) survive(err *error) {
+	if met := recover(); met != nil {
+		*err = fmt.Errorf("log of %s: a page is damaged: %.300v", l.id, met)
 	}
 }
 

@@ -96,6 +96,9 @@ func (c *Catalog) loadPin(name, value []byte) error {
 	if err := json.Unmarshal(value, &pin); err != nil {
 		return fmt.Errorf("pin of %q: %w", name, err)
 	}
+	if pin.Name != string(name) || !pin.Publisher.Complete() {
+		return fmt.Errorf("pin of %q: it is damaged", name)
+	}
 	c.pins[string(name)] = pin
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"go.etcd.io/bbolt"
+
 	"ggen.dev/marketplace/p2p/publisher"
 	"ggen.dev/marketplace/shared"
 )
@@ -21,6 +23,12 @@ import (
 // Errors: VERSION_EXISTS, INVALID_MANIFEST, UNTRUSTED (the log has forked),
 // LIMIT_EXCEEDED, STORAGE, STORAGE_FULL.
 func (c *Catalog) Publish(key *publisher.Key, body publisher.Release) (rel *Release, u *publisher.Update, err error) {
+	return c.PublishWith(key, body, func(*bbolt.Tx) error { return nil })
+}
+
+// PublishWith is Publish, and also writes in the transaction that makes the release
+// durable. also is not called when the release is there already.
+func (c *Catalog) PublishWith(key *publisher.Key, body publisher.Release, also func(*bbolt.Tx) error) (rel *Release, u *publisher.Update, err error) {
 	id, err := publisher.IDOf(key)
 	if err != nil {
 		return nil, nil, err
@@ -65,7 +73,7 @@ func (c *Catalog) Publish(key *publisher.Key, body publisher.Release) (rel *Rele
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := c.storeMarked(key, mark, old, ext); err != nil {
+	if err := c.storeMarked(key, mark, old, ext, also); err != nil {
 		return nil, nil, err
 	}
 	return c.Release(body.Name, id, body.Version), &update, nil
@@ -153,12 +161,12 @@ func findRelease(entries [][]byte, body publisher.Release) (bool, error) {
 
 // storeMarked stores what was signed, after noting it beside the key. When storing
 // fails, nobody can have seen what was signed, and the note is taken back.
-func (c *Catalog) storeMarked(key *publisher.Key, before publisher.Mark, old publisher.Log, ext publisher.Extension) error {
+func (c *Catalog) storeMarked(key *publisher.Key, before publisher.Mark, old publisher.Log, ext publisher.Extension, also func(*bbolt.Tx) error) error {
 	head := ext.Log.Head
 	if err := key.SetMark(publisher.Mark{Publisher: head.Publisher, Size: head.Size, Hash: head.Hash, Entries: ext.Raw}); err != nil {
 		return err
 	}
-	if _, err := c.store(old, ext); err != nil {
+	if _, err := c.store(old, ext, also); err != nil {
 		before.Publisher = head.Publisher
 		return errors.Join(err, key.SetMark(before))
 	}

@@ -15,7 +15,7 @@ import (
 
 func TestOpenDB(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "market.db")
-	openDB := func(t *testing.T) *bbolt.DB {
+	openDB := func(t *testing.T) *store.DB {
 		t.Helper()
 		db, err := store.OpenDB(path)
 		if err != nil {
@@ -65,8 +65,8 @@ func TestOpenDB(t *testing.T) {
 		}
 	})
 	for _, tc := range []struct{ name, schema, hint string }{
-		{"a newer engine's is refused", "2", "newer engine"},
-		{"a senseless version is refused", "-1", ""},
+		{"a newer engine's is refused", "2", "plugin use VERSION"},
+		{"a senseless version is refused", "-1", "move it away"},
 	} {
 		t.Run(tc.name+" and not touched", func(t *testing.T) {
 			set(t, "schema", tc.schema)

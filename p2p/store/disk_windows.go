@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"os"
 	"syscall"
 )
 
@@ -20,3 +21,6 @@ func isFull(err error) bool {
 
 // syncDir does nothing: Windows cannot sync a folder, NTFS journals renames.
 func syncDir(string) error { return nil }
+
+// unlock does nothing: Windows gives up a lock when its handle is closed.
+func unlock(*os.File) error { return nil }

@@ -1,6 +1,7 @@
 // Package store keeps content on disk: blobs, which are files named by the
 // SHA-256 of what is in them, and partial blobs, which are downloads that are
-// not finished. It also opens the engine's database ([OpenDB]).
+// not finished. It also opens the engine's database ([OpenDB]), which tells the
+// version of everything in the home ([SchemaVersion]).
 //
 // A blob appears whole or not at all: it is written to a temporary file, synced,
 // renamed, and its folder is synced. What a peer sent is verified chunk by chunk
@@ -16,6 +17,18 @@
 //	blobs/ab/<64 hex digits>   finished; ab are the first two digits
 //	partial/<64 hex digits>    unfinished: a sparse file of the final length
 //	tmp/                       emptied by Open
+//
+// # To change what is on disk
+//
+// Whatever an older engine could misread or spoil (a bucket, a key, the layout
+// above, a key or mark file) needs a new schema version. Raise [SchemaVersion] and
+// append one step to migrations that takes the version before it to the new one.
+// Steps stay for ever, and a released one never changes: it must not use the types
+// of today. All steps of an upgrade run in one transaction, after the database was
+// copied to market.db.v<old>.bak; a crash leaves the old state or the new one. A
+// step that changes other files must leave what the old version reads in place
+// until the transaction is through, and bear being run again. Never change where
+// the version itself is: market.db, bucket meta, key schema, a decimal number.
 package store
 
 import (

@@ -27,6 +27,13 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(fillerEnv); dir != "" {
 		fillForever(dir)
 	}
+	if path := os.Getenv(migratorEnv); path != "" {
+		if err := migrate(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

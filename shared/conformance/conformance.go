@@ -212,11 +212,13 @@ func publishOther(t *testing.T, m shared.Marketplace) {
 
 func requestOnce(t *testing.T, m shared.Marketplace) {
 	first := publish(t, m, shared.PublishRequest{RequestID: "once"}, Manifest("one", "1.0.0"))
-	again := publish(t, m, shared.PublishRequest{RequestID: "once"}, Manifest("two", "1.0.0"))
-	if again.Package != first.Package || again.Digest != first.Digest || again.Unchanged {
+	again := publish(t, m, shared.PublishRequest{RequestID: "once"}, Manifest("one", "1.0.0"))
+	if again.Package != first.Package || again.Digest != first.Digest || again.LogSize != first.LogSize || again.Unchanged {
 		t.Fatalf("first %+v, again %+v", first, again)
 	}
-	_, err := m.Publish(t.Context(), shared.PublishRequest{RequestID: strings.Repeat("x", 65)}, Tree(t, Manifest("three", "1.0.0")), nil)
+	_, err := m.Publish(t.Context(), shared.PublishRequest{RequestID: "once"}, Tree(t, Manifest("two", "1.0.0")), nil)
+	want(t, err, shared.ReasonInvalidArgument)
+	_, err = m.Publish(t.Context(), shared.PublishRequest{RequestID: strings.Repeat("x", 65)}, Tree(t, Manifest("three", "1.0.0")), nil)
 	want(t, err, shared.ReasonInvalidArgument)
 }
 

@@ -1,0 +1,278 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	generate "github.com/invopop/jsonschema"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/urfave/cli/v2"
+
+	"ggen.dev/marketplace/host/render"
+)
+
+// schemaFolder is where the schemas of our documents are, for other programs.
+var schemaFolder = filepath.Join("..", "docs", "schemas")
+
+// documents are the results of the commands, by the command behind `marketplace`,
+// and the one of failures.
+var documents = map[string]any{
+	"search": render.Search{}, "info": render.Info{}, "install": render.Install{}, "list": render.List{}, "remove": render.Remove{},
+	"verify": render.Verify{}, "publish": render.Publish{},
+	"p2p start": render.Started{}, "p2p stop": render.Stopped{}, "p2p status": render.Status{},
+	"p2p peer-list": render.Peers{}, "p2p peer-info": render.Peer{}, "p2p bootstrap": render.Bootstrap{},
+	"plugin list": render.Plugins{}, "plugin verify": render.PluginVerify{}, "plugin install": render.InstalledPlugin{},
+	"plugin use": render.UsedPlugin{}, "plugin rollback": render.UsedPlugin{}, "plugin pin": render.PinnedPlugin{}, "plugin remove": render.RemovedPlugin{},
+	"completion": render.Script{}, "version": render.About{},
+	"error": render.Failure{},
+}
+
+const schemaBase = "https://ggen.dev/schemas/marketplace/v1/"
+
+func schemaName(command string) string { return strings.ReplaceAll(command, " ", "-") + ".json" }
+
+// TestSchemas compares the committed schemas with those of the documents' types,
+// comments included; -update writes them.
+func TestSchemas(t *testing.T) {
+	reflector := &generate.Reflector{DoNotReference: true, AllowAdditionalProperties: true, Mapper: nullableTime}
+	if err := reflector.AddGoComments("ggen.dev/marketplace/host/render", "render", generate.WithFullComment()); err != nil {
+		t.Fatal(err)
+	}
+	// The package's folder is not its path below this one.
+	comments := map[string]string{}
+	for name, text := range reflector.CommentMap {
+		comments[strings.Replace(name, "/render/render.", "/render.", 1)] = text
+	}
+	reflector.CommentMap = comments
+	var names []string
+	for command, document := range documents {
+		schema := reflector.Reflect(document)
+		schema.ID = generate.ID(schemaBase + schemaName(command))
+		want, err := json.MarshalIndent(schema, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, '\n')
+		file := filepath.Join(schemaFolder, schemaName(command))
+		names = append(names, filepath.Base(file))
+		if *update {
+			if err := os.WriteFile(file, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := os.ReadFile(file)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s is stale: run `go generate ./host` (%v)", file, err)
+		}
+		if fields := undocumented(schema, ""); len(fields) > 0 {
+			t.Errorf("%s: no comment says what these are: %v", file, fields)
+		}
+	}
+	committed, err := filepath.Glob(filepath.Join(schemaFolder, "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range committed {
+		if !slices.Contains(names, filepath.Base(file)) {
+			t.Errorf("%s belongs to no document", file)
+		}
+	}
+}
+
+// nullableTime is for times that may be unknown.
+func nullableTime(t reflect.Type) *generate.Schema {
+	if t != reflect.TypeFor[time.Time]() {
+		return nil
+	}
+	return &generate.Schema{OneOf: []*generate.Schema{{Type: "string", Format: "date-time"}, {Type: "null"}}}
+}
+
+func undocumented(schema *generate.Schema, path string) (fields []string) {
+	if schema.Items != nil {
+		fields = undocumented(schema.Items, path+"[]")
+	}
+	if schema.Properties == nil {
+		return fields
+	}
+	for pair := schema.Properties.Oldest(); pair != nil; pair = pair.Next() {
+		if pair.Value.Description == "" {
+			fields = append(fields, path+"."+pair.Key)
+		}
+		fields = append(fields, undocumented(pair.Value, path+"."+pair.Key)...)
+	}
+	return fields
+}
+
+// TestEveryCommandHasASchema, because every command takes --json.
+func TestEveryCommandHasASchema(t *testing.T) {
+	var walk func(trail string, commands []*cli.Command)
+	walk = func(trail string, commands []*cli.Command) {
+		for _, command := range commands {
+			name := strings.TrimSpace(trail + " " + command.Name)
+			if len(command.Subcommands) > 0 {
+				walk(name, command.Subcommands)
+			} else if documents[name] == nil {
+				t.Errorf("`%s --json` prints a document without a schema", name)
+			}
+		}
+	}
+	p := testProgram()
+	p.args = []string{directName}
+	walk("", p.app().Commands)
+}
+
+// compileSchemas reads the committed schemas. Strict ones take no further fields:
+// with them a field that is not documented is noticed.
+func compileSchemas(t *testing.T, strict bool) map[string]*jsonschema.Schema {
+	t.Helper()
+	compiler := jsonschema.NewCompiler()
+	compiler.AssertFormat()
+	compiled := map[string]*jsonschema.Schema{}
+	for command := range documents {
+		text, err := os.ReadFile(filepath.Join(schemaFolder, schemaName(command)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		schema, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strict {
+			forbidMore(schema)
+		}
+		if err := compiler.AddResource(schemaBase+schemaName(command), schema); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for command := range documents {
+		schema, err := compiler.Compile(schemaBase + schemaName(command))
+		if err != nil {
+			t.Fatalf("%s is no schema: %v", schemaName(command), err)
+		}
+		compiled[command] = schema
+	}
+	return compiled
+}
+
+// forbidMore makes every object of a schema refuse what it does not name.
+func forbidMore(schema any) {
+	switch s := schema.(type) {
+	case map[string]any:
+		if _, isObject := s["properties"]; isObject {
+			s["additionalProperties"] = false
+		}
+		for _, inner := range s {
+			forbidMore(inner)
+		}
+	case []any:
+		for _, inner := range s {
+			forbidMore(inner)
+		}
+	}
+}
+
+// conversation is a command line of a story in which every command has a result,
+// and the schema of what it prints.
+type conversation struct{ line, schema string }
+
+// TestDocumentsFollowTheirSchemas has every command print its document, and some
+// fail, and compares; and it sees that a document without one of its required
+// fields is refused, so that a schema which lets everything pass is noticed.
+func TestDocumentsFollowTheirSchemas(t *testing.T) {
+	dir := t.TempDir()
+	env := map[string]string{"GGEN_HOME": filepath.Join(dir, "home"), "TEST_NETWORK": filepath.Join(dir, "network")}
+	for path, text := range map[string]string{
+		"pkg/base/package.toml": "[package]\nname = \"base\"\nversion = \"1.0.0\"\ndescription = \"a base\"\n",
+		"pkg/app/package.toml":  "[package]\nname = \"app\"\nversion = \"1.0.0\"\ndescription = \"an app\"\ndependencies = [\"base\"]\n",
+		"proj/ggen.toml":        "",
+	} {
+		file := filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lax, strict := compileSchemas(t, false), compileSchemas(t, true)
+	seen := map[string]bool{}
+	for _, c := range []conversation{
+		{"publish pkg/base", "publish"},
+		{"publish pkg/app", "publish"},
+		{"publish pkg/app --dry-run", "publish"},
+		{"search app", "search"},
+		{"search nothing-like-that", "search"},
+		{"info app", "info"},
+		{"install app --project proj --dry-run", "install"},
+		{"install app --project proj --save --trust", "install"},
+		{"list --project proj", "list"},
+		{"verify --project proj", "verify"},
+		{"remove app --project proj", "remove"},
+		{"list --project proj", "list"},
+		{"p2p status", "p2p status"},
+		{"p2p start", "p2p start"},
+		{"p2p status", "p2p status"},
+		{"p2p peer-list", "p2p peer-list"},
+		{"p2p peer-list --verbose", "p2p peer-list"},
+		{"p2p bootstrap /ip4/192.0.2.1/tcp/1/p2p/12D3KooWJAHQ326q6AjuZwPcnSV3a2gNb5i98pLFSPZYqbt4RtWf", "p2p bootstrap"},
+		{"p2p stop", "p2p stop"},
+		{"p2p stop", "p2p stop"},
+		{"plugin list", "plugin list"},
+		{"plugin verify", "plugin verify"},
+		{"completion bash", "completion"},
+		{"version", "version"},
+		{"info unknown", "error"},
+		{"search --nonsense", "error"},
+		{"install", "error"},
+		{"publish missing", "error"},
+		{"nonsense", "error"},
+	} {
+		t.Run(c.line, func(t *testing.T) {
+			var out bytes.Buffer
+			p := testProgram()
+			p.args = append([]string{"/usr/bin/" + directName, "--json"}, strings.Fields(c.line)...)
+			p.stdout, p.dir = &out, dir
+			p.env = func(name string) string { return env[name] }
+			p.engines = folderEngines{p.env}
+			p.run(t.Context())
+			document, err := jsonschema.UnmarshalJSON(bytes.NewReader(out.Bytes()))
+			if err != nil {
+				t.Fatalf("%v: %q", err, &out)
+			}
+			if err := lax[c.schema].Validate(document); err != nil {
+				t.Errorf("%v\n%s", err, &out)
+			}
+			if err := strict[c.schema].Validate(document); err != nil {
+				t.Errorf("%v\n%s", err, &out)
+			}
+			seen[c.schema] = true
+			if c.schema == "error" && c.line != "info unknown" {
+				return
+			}
+			for _, field := range lax[c.schema].Required {
+				object, ok := document.(map[string]any)
+				if !ok {
+					t.Fatalf("no object: %s", &out)
+				}
+				value := object[field]
+				delete(object, field)
+				if lax[c.schema].Validate(document) == nil {
+					t.Errorf("it may be without %s", field)
+				}
+				object[field] = value
+			}
+		})
+	}
+	for command := range documents {
+		if !seen[command] && !strings.HasPrefix(command, "plugin") && command != "p2p peer-info" { // those are seen over real engines, in package e2e
+			t.Errorf("no document of %s was seen", command)
+		}
+	}
+}
