@@ -30,14 +30,27 @@ func normalize(app *cli.App, args []string) (commandLine, error) {
 		if arg == "--" {
 			break
 		}
-		line.json = line.json || arg == "--json" || arg == "--json=true"
-		line.noColor = line.noColor || arg == "--no-color"
-		line.quiet = line.quiet || arg == "--quiet" || arg == "-q"
-		line.verbose = line.verbose || arg == "--verbose"
+		switch name, value, given := strings.Cut(arg, "="); name {
+		case "--json":
+			line.json = isOn(value, given)
+		case "--no-color":
+			line.noColor = isOn(value, given)
+		case "--quiet", "-q":
+			line.quiet = isOn(value, given)
+		case "--verbose":
+			line.verbose = isOn(value, given)
+		}
 	}
 	w := &walker{app: app, line: &line, commands: app.Commands}
 	err := w.walk(args[min(1, len(args)):])
 	return line, err
+}
+
+// isOn reads a switch as the library does, the last one wins. A value that makes no
+// sense is refused later, in the form that was asked for with it.
+func isOn(value string, given bool) bool {
+	on, err := strconv.ParseBool(value)
+	return !given || on || err != nil
 }
 
 // walker is on its way through a command line.

@@ -47,6 +47,7 @@ type session interface {
 type engineConfig struct {
 	Home       string   // absolute
 	Profile    string   // empty: the usual one
+	PerCommand bool     // an engine for each command
 	Project    string   // absolute; empty outside of a project
 	PluginDirs []string // absolute; searched before all others
 	Settings   project.Settings
@@ -99,7 +100,7 @@ func (installedEngines) Foreground(ctx context.Context, cfg engineConfig, ready 
 
 func (c engineConfig) real() engine.Config {
 	return engine.Config{
-		Home: c.Home, Profile: c.Profile, Project: c.Project, PluginDirs: c.PluginDirs, HostVersion: c.Version, Logger: c.Logger,
+		Home: c.Home, Profile: c.Profile, PerCommand: c.PerCommand, Project: c.Project, PluginDirs: c.PluginDirs, HostVersion: c.Version, Logger: c.Logger,
 		Settings: engine.Settings{
 			Listen: c.Settings.Listen, Bootstrap: c.Settings.Bootstrap, DHTServer: c.Settings.DHTServer, IdleStop: c.Settings.IdleStop,
 			Memory: c.Settings.Memory,

@@ -9,7 +9,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -27,12 +26,8 @@ func main() {
 // realMain runs the program with the process's surroundings.
 func realMain(with engines) exitCode {
 	dir, err := os.Getwd()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "error: find the working folder: %v\n", err)
-		return exitInternal
-	}
 	p := &program{
-		args: os.Args, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv, dir: dir, version: version, engines: with,
+		args: os.Args, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv, dir: dir, dirErr: err, version: version, engines: with,
 		stdoutTerminal: term.IsTerminal(int(os.Stdout.Fd())), stderrTerminal: term.IsTerminal(int(os.Stderr.Fd())),
 	}
 	if p.stdoutTerminal {

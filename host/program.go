@@ -21,6 +21,7 @@ type program struct {
 	stdout, stderr io.Writer
 	env            func(string) string
 	dir            string // working folder, absolute
+	dirErr         error  // why there is none
 	version        string
 	engines        engines
 
@@ -37,6 +38,8 @@ func (p *program) run(ctx context.Context) exitCode {
 	case err != nil:
 	case line.help:
 		err = printHelp(p.stdout, app, line.path)
+	case p.dirErr != nil:
+		err = shared.NewError(shared.ReasonStorage, "find the working folder: %w", p.dirErr).WithHint("change to a folder that exists")
 	default:
 		err = app.RunContext(ctx, line.args)
 	}
@@ -113,7 +116,10 @@ func (v *invocation) config(given project.Given, file string) (engineConfig, err
 	}
 	sources := []project.Given{given, environment}
 	files := []string{filepath.Join(v.home, project.ConfigName)}
-	cfg := engineConfig{Home: v.home, Profile: cmp.Or(v.flags.String("profile"), v.env("GGEN_PROFILE")), Version: v.version, Logger: slog.New(slog.DiscardHandler)}
+	cfg := engineConfig{
+		Home: v.home, Profile: cmp.Or(v.flags.String("profile"), v.env("GGEN_PROFILE")), PerCommand: v.env("GGEN_ENGINE_PER_COMMAND") != "",
+		Version: v.version, Logger: slog.New(slog.DiscardHandler),
+	}
 	if v.place.IsProject() {
 		cfg.Project = v.place.Root()
 		files = append([]string{v.place.Manifest()}, files...)

@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"ggen.dev/marketplace/host/render"
+	"ggen.dev/marketplace/shared"
 )
 
 // schemaFolder is where the schemas of our documents are, for other programs.
@@ -41,7 +44,7 @@ func schemaName(command string) string { return strings.ReplaceAll(command, " ",
 // TestSchemas compares the committed schemas with those of the documents' types,
 // comments included; -update writes them.
 func TestSchemas(t *testing.T) {
-	reflector := &generate.Reflector{DoNotReference: true, AllowAdditionalProperties: true, Mapper: nullableTime}
+	reflector := &generate.Reflector{DoNotReference: true, AllowAdditionalProperties: true, Mapper: formats}
 	if err := reflector.AddGoComments("ggen.dev/marketplace/host/render", "render", generate.WithFullComment()); err != nil {
 		t.Fatal(err)
 	}
@@ -86,12 +89,20 @@ func TestSchemas(t *testing.T) {
 	}
 }
 
-// nullableTime is for times that may be unknown.
-func nullableTime(t reflect.Type) *generate.Schema {
-	if t != reflect.TypeFor[time.Time]() {
-		return nil
+// formats are the forms of what is a type of its own: times may be unknown, and so
+// may digests and publishers.
+func formats(t reflect.Type) *generate.Schema {
+	switch t {
+	case reflect.TypeFor[time.Time]():
+		return &generate.Schema{OneOf: []*generate.Schema{{Type: "string", Format: "date-time"}, {Type: "null"}}}
+	case reflect.TypeFor[shared.Digest]():
+		return &generate.Schema{Type: "string", Pattern: "^(sha256:[0-9a-f]{64})?$"}
+	case reflect.TypeFor[shared.PublisherID]():
+		return &generate.Schema{Type: "string", Pattern: "^([0-9a-f]{64})?$"}
+	case reflect.TypeFor[shared.Reason]():
+		return &generate.Schema{Type: "string", Pattern: "^[A-Z][A-Z0-9_]*$"}
 	}
-	return &generate.Schema{OneOf: []*generate.Schema{{Type: "string", Format: "date-time"}, {Type: "null"}}}
+	return nil
 }
 
 func undocumented(schema *generate.Schema, path string) (fields []string) {
@@ -192,6 +203,8 @@ func TestDocumentsFollowTheirSchemas(t *testing.T) {
 		"pkg/base/package.toml": "[package]\nname = \"base\"\nversion = \"1.0.0\"\ndescription = \"a base\"\n",
 		"pkg/app/package.toml":  "[package]\nname = \"app\"\nversion = \"1.0.0\"\ndescription = \"an app\"\ndependencies = [\"base\"]\n",
 		"proj/ggen.toml":        "",
+		engineName("1.0.0"):     "one", engineName("1.0.0") + ".sha256": shared.DigestOf([]byte("one")).Hex() + "\n",
+		engineName("1.1.0"): "two", engineName("1.1.0") + ".sha256": shared.DigestOf([]byte("two")).Hex() + "\n",
 	} {
 		file := filepath.Join(dir, path)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -221,11 +234,21 @@ func TestDocumentsFollowTheirSchemas(t *testing.T) {
 		{"p2p status", "p2p status"},
 		{"p2p peer-list", "p2p peer-list"},
 		{"p2p peer-list --verbose", "p2p peer-list"},
-		{"p2p bootstrap /ip4/192.0.2.1/tcp/1/p2p/12D3KooWJAHQ326q6AjuZwPcnSV3a2gNb5i98pLFSPZYqbt4RtWf", "p2p bootstrap"},
+		{"p2p peer-info 12D3KooWOther", "p2p peer-info"},
+		{"p2p bootstrap /ip4/192.0.2.1/tcp/1/p2p/12D3KooWJAHQ326q6AjuZwPcnSV3a2gNb5i98pLFSPZYqbt4RtWf /dead", "p2p bootstrap"},
 		{"p2p stop", "p2p stop"},
 		{"p2p stop", "p2p stop"},
 		{"plugin list", "plugin list"},
+		{"plugin install " + engineName("1.0.0"), "plugin install"},
+		{"plugin install " + engineName("1.1.0"), "plugin install"},
+		{"plugin list", "plugin list"},
 		{"plugin verify", "plugin verify"},
+		{"plugin use 1.0.0", "plugin use"},
+		{"plugin use 1.1.0", "plugin use"},
+		{"plugin rollback", "plugin rollback"},
+		{"plugin pin", "plugin pin"},
+		{"plugin pin --remove", "plugin pin"},
+		{"plugin remove 1.0.0", "plugin remove"},
 		{"completion bash", "completion"},
 		{"version", "version"},
 		{"info unknown", "error"},
@@ -253,26 +276,95 @@ func TestDocumentsFollowTheirSchemas(t *testing.T) {
 				t.Errorf("%v\n%s", err, &out)
 			}
 			seen[c.schema] = true
-			if c.schema == "error" && c.line != "info unknown" {
-				return
-			}
-			for _, field := range lax[c.schema].Required {
-				object, ok := document.(map[string]any)
-				if !ok {
-					t.Fatalf("no object: %s", &out)
-				}
-				value := object[field]
-				delete(object, field)
-				if lax[c.schema].Validate(document) == nil {
-					t.Errorf("it may be without %s", field)
-				}
-				object[field] = value
-			}
+			refuseWithout(t, lax[c.schema], document, lax[c.schema], document)
 		})
 	}
 	for command := range documents {
-		if !seen[command] && !strings.HasPrefix(command, "plugin") && command != "p2p peer-info" { // those are seen over real engines, in package e2e
+		if !seen[command] {
 			t.Errorf("no document of %s was seen", command)
+		}
+	}
+}
+
+// refuseWithout takes every required field, at every depth, out of a valid document
+// and back: without it the whole must be refused. part is what follows schema.
+func refuseWithout(t *testing.T, whole *jsonschema.Schema, document any, schema *jsonschema.Schema, part any) {
+	t.Helper()
+	switch part := part.(type) {
+	case map[string]any:
+		for _, field := range schema.Required {
+			value := part[field]
+			delete(part, field)
+			if whole.Validate(document) == nil {
+				t.Errorf("%s may be without %s", schema.Location, field)
+			}
+			part[field] = value
+		}
+		for field, value := range part {
+			if inner := schema.Properties[field]; inner != nil {
+				refuseWithout(t, whole, document, inner, value)
+			}
+		}
+	case []any:
+		for _, value := range part {
+			refuseWithout(t, whole, document, schema.Items2020, value)
+		}
+	}
+}
+
+func engineName(version string) string {
+	return "ggen-engine-marketplace_v" + version + "_p1_" + runtime.GOOS + "_" + runtime.GOARCH
+}
+
+// TestFailuresAreDocuments however JSON was asked for, and where nothing works.
+func TestFailuresAreDocuments(t *testing.T) {
+	for _, tc := range []struct {
+		name, line string
+		dirErr     error
+		want       string // reason; empty if JSON was not asked for
+	}{
+		{"a switch", "info --json unknown", nil, "NOT_FOUND"},
+		{"a switch that is set", "info unknown --json=1", nil, "NOT_FOUND"},
+		{"a wrong value", "info unknown --json=perhaps", nil, "INVALID_ARGUMENT"},
+		{"the last one wins", "info unknown --json=false --json", nil, "NOT_FOUND"},
+		{"the last one wins, and is off", "info unknown --json --json=false", nil, ""},
+		{"behind the end of flags", "info -- --json", nil, ""},
+		{"no working folder", "info unknown --json", os.ErrNotExist, "STORAGE"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var out bytes.Buffer
+			dir := t.TempDir()
+			p := testProgram()
+			p.args, p.stdout, p.dir, p.dirErr = append([]string{directName}, strings.Fields(tc.line)...), &out, dir, tc.dirErr
+			p.env = func(name string) string {
+				return map[string]string{"GGEN_HOME": filepath.Join(dir, "home"), "TEST_NETWORK": filepath.Join(dir, "network")}[name]
+			}
+			p.engines = folderEngines{p.env}
+			if code := p.run(t.Context()); code == exitDone {
+				t.Fatal("it did not fail")
+			}
+			var failure render.Failure
+			if tc.want != "" {
+				if err := json.Unmarshal(out.Bytes(), &failure); err != nil {
+					t.Fatalf("%v: %q", err, &out)
+				}
+			}
+			if string(failure.Error.Reason) != tc.want || tc.want == "" && out.Len() > 0 {
+				t.Fatalf("%q, want the reason %q", &out, tc.want)
+			}
+		})
+	}
+}
+
+// TestScriptingListsTheExitCodes: what is written for other programs is what happens.
+func TestScriptingListsTheExitCodes(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "docs", "SCRIPTING.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range exitMeanings {
+		if row := fmt.Sprintf("| %d | %s |", e.code, e.meaning); !bytes.Contains(text, []byte(row)) {
+			t.Errorf("docs/SCRIPTING.md is without the row %s", row)
 		}
 	}
 }

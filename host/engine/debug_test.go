@@ -108,8 +108,8 @@ func TestProfilesHaveEnginesOfTheirOwn(t *testing.T) {
 
 // TestAForegroundPeerWithoutABackground is what Windows has.
 func TestAForegroundPeerWithoutABackground(t *testing.T) {
-	t.Setenv(engine.PerCommandVariable, "1")
 	cfg := config(t)
+	cfg.PerCommand = true
 	if _, _, err := engine.Start(t.Context(), cfg); !errors.Is(err, shared.ReasonUnimplemented) {
 		t.Fatalf("start: %v", err)
 	}

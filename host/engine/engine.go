@@ -41,6 +41,7 @@ type Config struct {
 	Project     string   // folder of the project, for its .ggen/plugins; may be empty
 	PluginDirs  []string // further folders to look for engines in, first
 	Settings    Settings // for an engine that has to be started
+	PerCommand  bool     // start an engine for every session, as where none can run in the background
 	HostVersion string
 	Logger      *slog.Logger // default: discards
 }
@@ -58,12 +59,8 @@ const (
 	poll = 5 * time.Millisecond
 )
 
-// PerCommandVariable is the environment variable that, when it is not empty, makes
-// every command start an engine of its own, as where none can run in the background.
-const PerCommandVariable = "GGEN_ENGINE_PER_COMMAND"
-
 // background tells whether engines live in the background here.
-func background() bool { return warmSupported && os.Getenv(PerCommandVariable) == "" }
+func (cfg Config) background() bool { return warmSupported && !cfg.PerCommand }
 
 // ErrNotRunning says that no engine runs for this home.
 var ErrNotRunning = errors.New("no engine is running")
@@ -205,7 +202,7 @@ func attachOrStart(ctx context.Context, cfg Config, start bool) (c *connection, 
 	if socket := os.Getenv(launch.AttachVariable); socket != "" {
 		return attachByHand(ctx, socket)
 	}
-	if !background() {
+	if !cfg.background() {
 		if !start {
 			return nil, nil, ErrNotRunning
 		}
@@ -276,7 +273,7 @@ func Start(ctx context.Context, cfg Config) (s *Session, started bool, err error
 	if err := cfg.check(); err != nil {
 		return nil, false, err
 	}
-	if !background() {
+	if !cfg.background() {
 		return nil, false, shared.NewError(shared.ReasonUnimplemented, "no peer can run in the background here").
 			WithHint("use `p2p start --foreground`")
 	}
@@ -391,7 +388,7 @@ const closeTime = 10 * time.Second
 // RunForeground runs an engine that stays until ctx ends, or somebody stops it, or
 // it dies. ready is called when it is up.
 func RunForeground(ctx context.Context, cfg Config, ready func(*Session)) error {
-	if !background() {
+	if !cfg.background() {
 		return runChild(ctx, cfg, ready)
 	}
 	s, _, err := Start(ctx, cfg)

@@ -67,7 +67,7 @@ func writeChecksum(path string) error {
 }
 
 func connectAndPrint(home string) int {
-	s, err := engine.Connect(context.Background(), engine.Config{Home: home, PluginDirs: []string{os.Getenv("GGEN_TEST_PLUGINS")}, Settings: loopback()})
+	s, err := engine.Connect(context.Background(), engine.Config{Home: home, PluginDirs: []string{os.Getenv("GGEN_TEST_PLUGINS")}, Settings: loopback(), PerCommand: os.Getenv("GGEN_TEST_PER_COMMAND") != ""})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -292,7 +292,7 @@ func TestAProjectsEngineNeedsConsent(t *testing.T) {
 func TestAnEngineForOneCommandDoesNotOutliveAKilledHost(t *testing.T) {
 	cfg := config(t)
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "GGEN_TEST_CONNECT="+cfg.Home, "GGEN_TEST_PLUGINS="+built, "GGEN_TEST_STAY=1", engine.PerCommandVariable+"=1")
+	cmd.Env = append(os.Environ(), "GGEN_TEST_CONNECT="+cfg.Home, "GGEN_TEST_PLUGINS="+built, "GGEN_TEST_STAY=1", "GGEN_TEST_PER_COMMAND=1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -468,8 +468,8 @@ except (ConnectionResetError, BrokenPipeError):
 }
 
 func TestAnEngineOfItsOwnForOneCommand(t *testing.T) {
-	t.Setenv(engine.PerCommandVariable, "1")
 	cfg := config(t)
+	cfg.PerCommand = true
 	s, a := connect(t, cfg)
 	if _, err := s.Search(t.Context(), shared.SearchQuery{}); err != nil {
 		t.Fatal(err)

@@ -227,7 +227,8 @@ func failed(cfg Config, what string, cause error) error {
 // openLog opens the log for appending; a large one is put aside once.
 func openLog(path string) (*os.File, error) {
 	if info, err := os.Stat(path); err == nil && info.Size() > launch.MaxLog {
-		if err := os.Rename(path, path+".old"); err != nil {
+		// An engine that came to nothing may have written much more.
+		if err := errors.Join(os.Truncate(path, launch.MaxLog), os.Rename(path, path+".old")); err != nil {
 			return nil, err
 		}
 	}
