@@ -87,15 +87,16 @@ func quotedList(words []string) string {
 
 func bashCompletion(all []completion) string {
 	var b bytes.Buffer
-	b.WriteString(`# bash completion for ggen. Nothing that was typed is evaluated.
-_ggen_completion() {
-    local cur=${COMP_WORDS[COMP_CWORD]} prev='' trail=ggen word i
+	program := all[0].trail
+	fmt.Fprintf(&b, `# bash completion for %[1]s. Nothing that was typed is evaluated.
+%[2]s_completion() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev='' trail=%[1]s word i
     local -a words=() flags=()
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         prev=${COMP_WORDS[i]}
         case "$trail $prev" in
-`)
+`, program, functionName(program))
 	fmt.Fprintf(&b, "            %s) trail=\"$trail $prev\" ;;\n        esac\n    done\n    case \"$trail\" in\n", strings.Join(trails(all), "|"))
 	for _, c := range all {
 		var words, flags, valued []string
@@ -118,22 +119,23 @@ _ggen_completion() {
     done
     return 0
 }
-complete -o default -F _ggen_completion ggen
 `)
+	fmt.Fprintf(&b, "complete -o default -F %s_completion %s\n", functionName(program), program)
 	return b.String()
 }
 
 func zshCompletion(all []completion) string {
 	var b bytes.Buffer
-	b.WriteString(`#compdef ggen
-# zsh completion for ggen. Nothing that was typed is evaluated.
-_ggen() {
-    local trail=ggen prev='' i
+	program := all[0].trail
+	fmt.Fprintf(&b, `#compdef %[1]s
+# zsh completion for %[1]s. Nothing that was typed is evaluated.
+%[2]s() {
+    local trail=%[1]s prev='' i
     local -a words_ flags_
     for ((i = 2; i < CURRENT; i++)); do
         prev=${words[i]}
         case "$trail $prev" in
-`)
+`, program, functionName(program))
 	fmt.Fprintf(&b, "            %s) trail=\"$trail $prev\" ;;\n        esac\n    done\n    case \"$trail\" in\n", strings.Join(trails(all), "|"))
 	for _, c := range all {
 		var words, flags, valued []string
@@ -158,26 +160,32 @@ _ggen() {
         _files
     fi
 }
-if [[ ${funcstack[1]} == _ggen ]]; then
-    _ggen "$@"
-else
-    compdef _ggen ggen
-fi
 `)
+	fmt.Fprintf(&b, `if [[ ${funcstack[1]} == %[2]s ]]; then
+    %[2]s "$@"
+else
+    compdef %[2]s %[1]s
+fi
+`, program, functionName(program))
 	return b.String()
 }
+
+// functionName is what a program's functions are called in a shell: the scripts of
+// both our names may be loaded at once.
+func functionName(program string) string { return "_" + strings.ReplaceAll(program, "-", "_") }
 
 // describable is text that zsh's _describe takes as it is.
 func describable(text string) string { return strings.NewReplacer(`\`, "", ":", ",").Replace(text) }
 
 func fishCompletion(all []completion) string {
 	var b bytes.Buffer
-	b.WriteString(`# fish completion for ggen. Nothing that was typed is evaluated.
-function __ggen_trail
-    set -l trail ggen
+	program := all[0].trail
+	fmt.Fprintf(&b, `# fish completion for %[1]s. Nothing that was typed is evaluated.
+function _%[2]s_trail
+    set -l trail %[1]s
     set -l words (commandline -opc)
     for word in $words[2..-1]
-        if contains -- "$trail $word" `)
+        if contains -- "$trail $word" `, program, functionName(program))
 	for _, trail := range trails(all) {
 		b.WriteString(trail + " ")
 	}
@@ -189,7 +197,7 @@ function __ggen_trail
 end
 `)
 	for _, c := range all {
-		at := fmt.Sprintf("complete -c ggen -n %s", fishQuoted(`test (__ggen_trail) = "`+c.trail+`"`))
+		at := fmt.Sprintf("complete -c %s -n %s", program, fishQuoted(`test (_`+functionName(program)+`_trail) = "`+c.trail+`"`))
 		for _, word := range c.words {
 			fmt.Fprintf(&b, "%s -f -a %s -d %s\n", at, fishQuoted(word[0]), fishQuoted(word[1]))
 		}

@@ -57,6 +57,32 @@ func TestBashCompletion(t *testing.T) {
 	}
 }
 
+// TestCompletionOfBothNames: their scripts may be loaded into one shell.
+func TestCompletionOfBothNames(t *testing.T) {
+	if _, err := exec.LookPath("bash"); err != nil {
+		t.Skip("there is no bash here")
+	}
+	var scripts strings.Builder
+	for _, name := range []string{"ggen", directName} {
+		p := testProgram()
+		p.args = []string{name}
+		app := p.app()
+		scripts.WriteString(bashCompletion(completions(app, nil, app.Commands)))
+	}
+	scripts.WriteString(`
+COMP_WORDS=(ggen marketplace sea) COMP_CWORD=2; _ggen_completion; echo "${COMPREPLY[@]}"
+COMP_WORDS=(ggen-marketplace p2p sto) COMP_CWORD=2; _ggen_marketplace_completion; echo "${COMPREPLY[@]}"
+complete -p ggen; complete -p ggen-marketplace
+`)
+	cmd := exec.CommandContext(t.Context(), "bash", "--norc")
+	cmd.Stdin = strings.NewReader(scripts.String())
+	out, err := cmd.CombinedOutput()
+	want := "search\nstop\ncomplete -o default -F _ggen_completion ggen\ncomplete -o default -F _ggen_marketplace_completion ggen-marketplace\n"
+	if err != nil || string(out) != want {
+		t.Fatalf("%v\n%s\nwant\n%s", err, out, want)
+	}
+}
+
 // TestCompletionEvaluatesNothing: what was typed, wherever it stands, is data.
 func TestCompletionEvaluatesNothing(t *testing.T) {
 	for _, evil := range []string{"$(touch ran)", "`touch ran`", "\"; touch ran; \"", "*", "--$(touch ran)", "'$(touch ran)'", "a[$(touch ran)]"} {

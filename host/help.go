@@ -30,6 +30,9 @@ func printHelp(w io.Writer, app *cli.App, path []*cli.Command) error {
 		}
 		writePairs(&b, rows)
 	}
+	if app.Name == directName {
+		examples = strings.ReplaceAll(examples, "ggen marketplace ", directName+" ")
+	}
 	if examples != "" {
 		b.WriteString("\nExamples:\n")
 		for line := range strings.Lines(strings.TrimSpace(examples)) {

@@ -268,6 +268,7 @@ func TestAFullRunFolder(t *testing.T) {
 }
 
 func TestRestartBudget(t *testing.T) {
+	t.Parallel()
 	cfg := config(t)
 	for round := range 4 {
 		s, info := connect(t, cfg)
@@ -290,6 +291,7 @@ func TestRestartBudget(t *testing.T) {
 }
 
 func TestAnEngineThatIsAliveIsStoppedEvenIfItDoesNotAnswer(t *testing.T) {
+	t.Parallel()
 	cfg := config(t)
 	s, info := connect(t, cfg)
 	_ = s.Close()

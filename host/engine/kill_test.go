@@ -20,6 +20,7 @@ import (
 // TestAHostThatIsKilledLeavesNothingStale kills commands at any moment of their
 // start; whatever they left, the next command works with one engine.
 func TestAHostThatIsKilledLeavesNothingStale(t *testing.T) {
+	t.Parallel()
 	cfg := config(t)
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -103,6 +104,7 @@ func (d *dying) Read(p []byte) (int, error) {
 // TestAPublishIsExecutedOnce although its engine is killed before, during and
 // after the work: the session repeats it on the next engine, with its request ID.
 func TestAPublishIsExecutedOnce(t *testing.T) {
+	t.Parallel()
 	cfg := config(t)
 	const size = 2 << 20
 	tree := func(i int) io.ReadSeeker { return tarOf(t, fmt.Sprintf("once%d", i), "1.0.0", size) }

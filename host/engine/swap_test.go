@@ -77,6 +77,7 @@ func use(ctx context.Context, cfg engine.Config, version string) (bool, error) {
 // that commands do goes on: no call may fail, nothing that was acknowledged may be
 // lost.
 func TestSwapsUnderLoad(t *testing.T) {
+	t.Parallel()
 	cfg := config(t)
 	cfg.PluginDirs = append(cfg.PluginDirs, folder(t, next))
 	first, _ := connect(t, cfg)
@@ -170,6 +171,7 @@ func version(t *testing.T, cfg engine.Config) string {
 }
 
 func TestASwapKeepsSettingsAndContent(t *testing.T) {
+	t.Parallel()
 	cfg := config(t)
 	cfg.PluginDirs = append(cfg.PluginDirs, folder(t, next))
 	if _, err := plugins.Use(t.Context(), cfg.Search(), "0.1.0"); err != nil {

@@ -12,7 +12,7 @@ import (
 type Installed struct {
 	Package      string             `json:"package"`       // name of the package
 	Version      string             `json:"version"`       // semantic version
-	Path         string             `json:"path"`          // absolute path
+	Path         string             `json:"path"`          // absolute path of the package's folder
 	Dependencies []string           `json:"dependencies"`  // names of packages that it needs
 	Publisher    shared.PublisherID `json:"publisher"`     // ID of the publisher that signed it
 	Digest       shared.Digest      `json:"digest"`        // of the canonical archive, as sha256:HEX
@@ -21,7 +21,7 @@ type Installed struct {
 	Requested    bool               `json:"requested"`     // named by the user, and not only a dependency
 	Unchanged    bool               `json:"unchanged"`     // was there already with this content
 	FirstUse     bool               `json:"first_use"`     // its publisher was pinned by this install
-	FetchedBytes int64              `json:"fetched_bytes"` // that came from other peers
+	FetchedBytes int64              `json:"fetched_bytes"` // bytes that came from other peers
 	Peers        int                `json:"peers"`         // peers that contributed
 }
 
@@ -30,7 +30,7 @@ type Installed struct {
 type Install struct {
 	Package      string      `json:"package"`               // name of the package
 	Version      string      `json:"version"`               // semantic version
-	Path         string      `json:"path"`                  // absolute path
+	Path         string      `json:"path"`                  // absolute path of the package's folder
 	Dependencies []string    `json:"dependencies"`          // names of packages that it needs
 	Packages     []Installed `json:"packages"`              // in order
 	Total        int         `json:"total"`                 // how many there are in all
@@ -139,7 +139,7 @@ type Listed struct {
 	Publisher    shared.PublisherID `json:"publisher"`    // ID of the publisher that signed it
 	Digest       shared.Digest      `json:"digest"`       // of the canonical archive, as sha256:HEX
 	Dependencies []string           `json:"dependencies"` // names of packages that it needs
-	Path         string             `json:"path"`         // absolute path
+	Path         string             `json:"path"`         // absolute path of the package's folder
 	Requested    bool               `json:"requested"`    // named by the user, and not only a dependency
 	Present      bool               `json:"present"`      // its folder is there
 }
@@ -171,7 +171,7 @@ func (d List) Text(p *Page) {
 type Removed struct {
 	Name    string `json:"name"`    // name of the package
 	Version string `json:"version"` // semantic version
-	Path    string `json:"path"`    // absolute path
+	Path    string `json:"path"`    // absolute path of the folder that was removed
 }
 
 // Remove is the result of removing packages.
@@ -196,8 +196,8 @@ type Verified struct {
 	Expected shared.Digest `json:"expected"` // digest that it should have
 	Found    shared.Digest `json:"found"`    // digest that it has; empty if it cannot be told
 	Modified []string      `json:"modified"` // files whose content differs, relative paths
-	Missing  []string      `json:"missing"`  // files that are not there
-	Extra    []string      `json:"extra"`    // files that do not belong there
+	Missing  []string      `json:"missing"`  // files that are not there, relative paths
+	Extra    []string      `json:"extra"`    // files that do not belong there, relative paths
 	Problem  string        `json:"problem"`  // what else is wrong; empty if nothing
 }
 

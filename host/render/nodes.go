@@ -16,7 +16,7 @@ type Started struct {
 	BootstrapCount  int      `json:"bootstrap_count"`  // bootstrap addresses that it was given
 	Started         bool     `json:"started"`          // false: it was running already
 	EnginePID       int      `json:"engine_pid"`       // process ID of the engine
-	Version         string   `json:"version"`          // semantic version
+	Version         string   `json:"version"`          // of the engine, as a semantic version
 }
 
 // NewStarted takes over a node's status.
@@ -75,13 +75,13 @@ type Status struct {
 	ConnectedPeers    int                `json:"connected_peers"`        // peers with a connection now
 	KnownPeers        int                `json:"known_peers"`            // peers with known addresses
 	RoutingTablePeers int                `json:"routing_table_peers"`    // peers in the DHT routing table
-	Publisher         shared.PublisherID `json:"publisher,omitempty"`    // ID of the publisher that signed it
+	Publisher         shared.PublisherID `json:"publisher,omitempty"`    // ID of the publisher that this home signs as
 	Publishers        int                `json:"publishers"`             // publishers in the catalogue
 	Releases          int                `json:"releases"`               // releases in the catalogue
 	HeldPackages      int                `json:"held_packages"`          // releases whose content is here
 	HeldBytes         int64              `json:"held_bytes"`             // size of that content
 	StartedAt         *time.Time         `json:"started_at"`             // when the engine started; null without one
-	Version           string             `json:"version,omitempty"`      // semantic version
+	Version           string             `json:"version,omitempty"`      // of the engine, as a semantic version
 	Staying           bool               `json:"staying"`                // it runs until it is stopped
 	EnginePID         int                `json:"engine_pid,omitempty"`   // process ID of the engine
 	InstanceID        string             `json:"instance_id,omitempty"`  // new at each start
@@ -133,8 +133,8 @@ type Peer struct {
 	Agent                string     `json:"agent"`                 // what its software calls itself
 	Connected            bool       `json:"connected"`             // connected now
 	Reputation           float64    `json:"reputation"`            // 0 to 1; 0.5 for a stranger
-	SuccessfulRetrievals int64      `json:"successful_retrievals"` // by this peer from it
-	FailedRetrievals     int64      `json:"failed_retrievals"`     // by this peer from it
+	SuccessfulRetrievals int64      `json:"successful_retrievals"` // downloads from it that succeeded
+	FailedRetrievals     int64      `json:"failed_retrievals"`     // downloads from it that failed
 	LastSeen             *time.Time `json:"last_seen"`             // null if never
 	PackagesProvided     int        `json:"packages_provided"`     // releases that it is known to hold
 	AvgResponseTimeMS    float64    `json:"avg_response_time_ms"`  // moving average, in milliseconds; 0 if unknown
@@ -210,9 +210,9 @@ func (d Peer) Text(p *Page) {
 type Dialled struct {
 	Address   string       `json:"address"`         // as it was given
 	PeerID    string       `json:"peer_id"`         // libp2p peer ID
-	Connected bool         `json:"connected"`       // connected now
+	Connected bool         `json:"connected"`       // a peer answered there
 	TookMS    float64      `json:"took_ms"`         // until the outcome was known, in milliseconds
-	Error     *ErrorFields `json:"error,omitempty"` // what went wrong
+	Error     *ErrorFields `json:"error,omitempty"` // why not, if it is not connected
 }
 
 // Bootstrap is the result of dialling bootstrap addresses.

@@ -51,7 +51,7 @@ func newPackage(s shared.PackageSummary) Package {
 
 // Search is the result of a search.
 type Search struct {
-	Packages    []Package `json:"packages"`              // in order
+	Packages    []Package `json:"packages"`              // best match first
 	Total       int       `json:"total"`                 // how many there are in all
 	Diagnostics []Remark  `json:"diagnostics,omitempty"` // remarks beside the result
 }
@@ -84,7 +84,7 @@ func (d Search) Text(p *Page) {
 
 // Dependency is a requirement in JSON.
 type Dependency struct {
-	Publisher  shared.PublisherID `json:"publisher,omitempty"` // ID of the publisher that signed it
+	Publisher  shared.PublisherID `json:"publisher,omitempty"` // ID of the publisher that it has to come from; absent if any
 	Name       string             `json:"name"`                // name of the package
 	Constraint string             `json:"constraint"`          // semver range; empty for any release
 	Optional   bool               `json:"optional"`            // installed only when asked for
@@ -201,17 +201,17 @@ func (d Info) Text(p *Page) {
 
 // File is a file of a package.
 type File struct {
-	Path       string        `json:"path"`       // absolute path
-	Size       int64         `json:"size"`       // of the canonical archive, in bytes
+	Path       string        `json:"path"`       // relative to the package, with slashes
+	Size       int64         `json:"size"`       // in bytes
 	Executable bool          `json:"executable"` // has the executable bit
-	Digest     shared.Digest `json:"digest"`     // of the canonical archive, as sha256:HEX
+	Digest     shared.Digest `json:"digest"`     // of the content, as sha256:HEX
 }
 
 // Publish is the result of publishing.
 type Publish struct {
 	Package      string             `json:"package"`               // name of the package
 	Version      string             `json:"version"`               // semantic version
-	Publisher    shared.PublisherID `json:"publisher"`             // ID of the publisher that signed it
+	Publisher    shared.PublisherID `json:"publisher"`             // ID of the publisher that signs it
 	Digest       shared.Digest      `json:"digest"`                // of the canonical archive, as sha256:HEX
 	Size         int64              `json:"size"`                  // of the canonical archive, in bytes
 	Files        []File             `json:"files"`                 // of the package
