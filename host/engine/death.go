@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -64,15 +65,29 @@ func readHead(path string, most int64) []byte {
 	return head
 }
 
+// blame completes the error of a call by what the user has to know of the engine
+// that it failed in. ctx is the call's.
+func (cfg Config) blame(ctx context.Context, state launch.State, err error) error {
+	e := shared.AsError(err)
+	switch {
+	case e == nil:
+		return nil
+	case e.Reason == shared.ReasonEngineFailed && e.Metadata["connection"] != "":
+		return cfg.died(state, e)
+	case e.Reason == shared.ReasonInternal, e.Reason == shared.ReasonEngineFailed: // a bug, whose traces are in the log
+		return cfg.withLog(e.With("engine", name(state)))
+	case e.Reason == shared.ReasonDeadlineExceeded && ctx.Err() != nil:
+		late := shared.NewError(shared.ReasonDeadlineExceeded, "the time is over, and the %s has not finished", name(state)).
+			WithHint("allow more with --timeout; if it happens again, `ggen marketplace p2p stop` ends the engine, and the next command starts another")
+		return cfg.withLog(late)
+	}
+	return err
+}
+
 // died makes the error of a call whose engine ended under it; what gRPC says is
 // that the connection broke, which helps nobody.
-func (cfg Config) died(state launch.State, err error) error {
-	e := shared.AsError(err)
-	if e == nil || e.Reason != shared.ReasonEngineFailed || e.Metadata["connection"] == "" {
-		return err
-	}
-	told := shared.NewError(shared.ReasonEngineFailed, "%s", obituary(state))
-	told.Hint = e.Hint
+func (cfg Config) died(state launch.State, e *shared.Error) error {
+	told := shared.NewError(shared.ReasonEngineFailed, "%s", obituary(state)).WithHint("%s", e.Hint)
 	if causeOfDeath(state.Crash) != "" {
 		told = told.WithHint("the report is %s; run the command again, it starts a new engine", state.Crash).With("crash", state.Crash)
 	}

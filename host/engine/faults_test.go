@@ -124,6 +124,9 @@ func TestFaults(t *testing.T) {
 			if e := shared.AsError(err); c.reason == "" && err != nil || c.reason != "" && (err == nil || e.Reason != c.reason || !strings.Contains(e.Message, c.says)) {
 				t.Errorf("the call: %v, want %s %q", err, c.reason, c.says)
 			}
+			if e := shared.AsError(err); err != nil && (!strings.Contains(e.Message+e.Metadata["engine"], "engine 0.1.0 (process ") || e.Metadata["log"] == "") {
+				t.Errorf("the error does not say which engine failed, or where its log is: %+v", e)
+			}
 			if err := search(t.Context(), cfg, ""); err != nil {
 				t.Errorf("the next command: %v", err)
 			}

@@ -122,10 +122,10 @@ func call[T any](ctx context.Context, s *Session, limit time.Duration, run func(
 }
 
 func try[T any](ctx context.Context, cfg Config, c *connection, limit time.Duration, run func(context.Context, *watchdog, shared.Marketplace) (T, error)) (T, error) {
-	ctx, w := c.guard(ctx, limit)
+	guarded, w := c.guard(ctx, limit)
 	defer w.stop()
-	result, err := run(ctx, w, c.client)
-	return result, cfg.died(c.state, w.explain(ctx, cfg, c, err))
+	result, err := run(guarded, w, c.client)
+	return result, cfg.blame(ctx, c.state, w.explain(guarded, cfg, c, err))
 }
 
 // pause obeys a stopping engine that says when to come back.
@@ -236,7 +236,7 @@ func (s *Session) Watch(ctx context.Context, query shared.WatchQuery, deliver fu
 		conn := s.connection()
 		err := conn.client.Watch(ctx, query, deliver)
 		if !errors.Is(err, shared.ReasonEngineDraining) || ctx.Err() != nil {
-			return s.cfg.died(conn.state, err)
+			return s.cfg.blame(ctx, conn.state, err)
 		}
 		if reconnectErr := s.replace(ctx, conn); reconnectErr != nil {
 			if errors.Is(reconnectErr, ErrNotRunning) {
