@@ -28,7 +28,7 @@ var schemaFolder = filepath.Join("..", "docs", "schemas")
 // and the one of failures.
 var documents = map[string]any{
 	"search": render.Search{}, "info": render.Info{}, "install": render.Install{}, "list": render.List{}, "remove": render.Remove{},
-	"verify": render.Verify{}, "publish": render.Publish{},
+	"verify": render.Verify{}, "publish": render.Publish{}, "yank": render.Declared{}, "deprecate": render.Declared{},
 	"p2p start": render.Started{}, "p2p stop": render.Stopped{}, "p2p status": render.Status{},
 	"p2p peer-list": render.Peers{}, "p2p peer-info": render.Peer{}, "p2p bootstrap": render.Bootstrap{},
 	"plugin list": render.Plugins{}, "plugin verify": render.PluginVerify{}, "plugin install": render.InstalledPlugin{},
@@ -220,6 +220,8 @@ func TestDocumentsFollowTheirSchemas(t *testing.T) {
 		{"publish pkg/base", "publish"},
 		{"publish pkg/app", "publish"},
 		{"publish pkg/app --dry-run", "publish"},
+		{"yank app@1.0.0 --why bad", "yank"},
+		{"deprecate app --successor base", "deprecate"},
 		{"search app", "search"},
 		{"search nothing-like-that", "search"},
 		{"info app", "info"},

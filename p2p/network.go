@@ -89,17 +89,20 @@ func (e *Engine) apply(u publisher.Update) error {
 	if err != nil {
 		return err
 	}
+	for _, name := range change.Packages {
+		e.index(name, change.Publisher)
+	}
 	for _, rel := range change.Releases {
-		e.index(rel)
 		e.feed.publish(shared.Event{Kind: shared.EventRelease, Package: summaryOf(rel)})
 	}
 	return nil
 }
 
-// index makes a new release searchable: a package is found by its newest one.
-func (e *Engine) index(rel *catalog.Release) {
-	for _, pkg := range e.catalog.Lookup(rel.Name) {
-		if pkg.Publisher == rel.Publisher {
+// index makes what was said about a package searchable: it is found by its newest
+// release that is not withdrawn.
+func (e *Engine) index(name string, id shared.PublisherID) {
+	for _, pkg := range e.catalog.Lookup(name) {
+		if pkg.Publisher == id {
 			e.search.Put(docOf(pkg))
 		}
 	}
@@ -107,7 +110,9 @@ func (e *Engine) index(rel *catalog.Release) {
 
 func docOf(pkg catalog.Package) search.Doc {
 	newest := pkg.Newest()
-	return search.Doc{Summary: summaryOf(newest), Keywords: newest.Keywords}
+	doc := search.Doc{Summary: summaryOf(newest), Keywords: newest.Keywords}
+	doc.Summary.Deprecated = pkg.Deprecation != nil
+	return doc
 }
 
 // peerChanged is told of peers that come and go.

@@ -62,6 +62,9 @@ func (e *Engine) plan(ctx context.Context, req shared.InstallRequest) (*plan, er
 		if err := e.checkTrust(s, req.Locked); err != nil {
 			return nil, err
 		}
+		if pkg.Deprecation != nil && s.requested {
+			p.diagnostics = append(p.diagnostics, deprecated(rel.Name, *pkg.Deprecation))
+		}
 		if rel.Yanked {
 			p.diagnostics = append(p.diagnostics, shared.Diagnostic{
 				Severity: shared.SeverityWarning, Message: s.label() + " was yanked by its publisher", Hint: "move to another version when you can",

@@ -149,16 +149,19 @@ func (e *Engine) state(req shared.PublishRequest, d draft) (*catalog.Release, *p
 	return rel, update, err
 }
 
-// indexAll makes the releases among own entries searchable. It is mostly one; a
-// release that a crash had kept from the log comes with the next.
+// indexAll makes what own entries say searchable. It is mostly one; an entry that a
+// crash had kept from the log comes with the next.
 func (e *Engine) indexAll(entries [][]byte) {
 	for _, raw := range entries {
 		entry, err := publisher.DecodeEntry(raw)
-		if err != nil || entry.Release == nil {
-			continue // an entry of another kind changes nothing that is found
-		}
-		if rel := e.catalog.Release(entry.Release.Name, e.publisherID, entry.Release.Version); rel != nil {
-			e.index(rel)
+		switch {
+		case err != nil: // own ones are in order
+		case entry.Release != nil:
+			e.index(entry.Release.Name, e.publisherID)
+		case entry.Yank != nil:
+			e.index(entry.Yank.Name, e.publisherID)
+		case entry.Advice != nil:
+			e.index(entry.Advice.Name, e.publisherID)
 		}
 	}
 }

@@ -61,6 +61,7 @@ func (e *Engine) Describe(ctx context.Context, ref shared.Ref) (shared.PackageDe
 			PublishedAt: r.PublishedAt, FirstSeen: r.FirstSeen, Yanked: r.Yanked,
 		})
 	}
+	details.Deprecation, details.Deprecated = pkg.Deprecation, pkg.Deprecation != nil
 	if pin, ok := e.catalog.Pinned(rel.Name); ok {
 		details.PinnedTo = pin.Publisher
 	}

@@ -83,6 +83,7 @@ func (t *trial) steps() []step {
 		{"Describe", t.describe},
 		{"Install", t.install},
 		{"Verify", t.verify},
+		{"Declare", t.declare},
 		{"Status", t.status},
 		{"Peers", t.peers},
 		{"Bootstrap", t.bootstrap},
@@ -164,6 +165,11 @@ func (t *trial) verify(ctx context.Context) (string, error) {
 		err = fmt.Errorf("%d packages were compared, and one is installed", len(report.Packages))
 	}
 	return "as installed", err
+}
+
+func (t *trial) declare(ctx context.Context) (string, error) {
+	receipt, err := t.m.Declare(ctx, shared.Statement{Kind: shared.StatementYank, Package: trialName, Version: "1.0.0"})
+	return fmt.Sprintf("yanked, in a log of %d", receipt.LogSize), err
 }
 
 func (t *trial) status(ctx context.Context) (string, error) {

@@ -35,6 +35,13 @@ type Marketplace interface {
 	// VERSION_EXISTS, STORAGE_FULL.
 	Publish(ctx context.Context, req PublishRequest, tree io.Reader, report ProgressFunc) (PublishReceipt, error)
 
+	// Declare states something about a package that this publisher has released:
+	// that a release is withdrawn, or a package deprecated. It returns once that is
+	// durable here and handed to the network; stating what holds already is a
+	// success that says so. Nothing is deleted by it.
+	// Reasons: INVALID_ARGUMENT, NOT_FOUND, UNTRUSTED, LIMIT_EXCEEDED, STORAGE_FULL.
+	Declare(ctx context.Context, statement Statement) (DeclareReceipt, error)
+
 	// Install resolves, fetches, verifies and unpacks packages and what they
 	// depend on below req.Root. Each package folder appears whole or not at all.
 	// Reasons: NOT_FOUND, NO_PEERS, AMBIGUOUS, UNTRUSTED, UNSATISFIABLE,

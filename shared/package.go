@@ -34,6 +34,7 @@ type PackageSummary struct {
 	Tags        []string
 	PublishedAt time.Time // the author's clock
 	Score       float64   // of this search; higher is better
+	Deprecated  bool      // its publisher advises against it; see [PackageDetails]
 }
 
 // PackageDetails is everything the catalogue knows of one package.
@@ -50,7 +51,15 @@ type PackageDetails struct {
 	Held         bool // this node has the content of Version
 	Providers    int  // other peers known to hold it; -1 when not asked
 	PinnedTo     PublisherID
+	Deprecation  *Deprecation // nil: it is not deprecated
 	Diagnostics  []Diagnostic
+}
+
+// Deprecation is a publisher's advice against a package of its own.
+type Deprecation struct {
+	Successor string    // what to use instead, as a name or publisher/name; may be empty
+	Why       string    // may be empty
+	Since     time.Time // the publisher's clock
 }
 
 // VersionInfo is one release of a package.
@@ -97,6 +106,39 @@ type PublishReceipt struct {
 	Announced    int // peers in the announcement mesh when it was handed over
 	Recorded     int // DHT records stored; only with Wait
 	Diagnostics  []Diagnostic
+}
+
+// StatementKind is what a [Statement] says.
+type StatementKind string
+
+// The kinds of statements.
+const (
+	StatementYank        StatementKind = "yank"        // Package, Version, Why: it should not be chosen any more
+	StatementUnyank      StatementKind = "unyank"      // Package, Version: it may be chosen again
+	StatementDeprecate   StatementKind = "deprecate"   // Package, Successor, Why
+	StatementUndeprecate StatementKind = "undeprecate" // Package
+)
+
+// MaxWhy bounds [Statement.Why], in bytes.
+const MaxWhy = 512
+
+// Statement is what a publisher says of a package that it has released. A yanked
+// release is not chosen for anybody who does not have it locked.
+type Statement struct {
+	Kind      StatementKind
+	Package   string
+	Version   string // of yank and unyank, exactly
+	Successor string // of deprecate: a name or publisher/name; may be empty
+	Why       string // for people; at most [MaxWhy]
+}
+
+// DeclareReceipt says how far a statement got.
+type DeclareReceipt struct {
+	Publisher   PublisherID
+	LogSize     int64 // size of the publisher's log that contains it
+	Unchanged   bool  // it held before, and nothing was stated
+	Announced   int   // peers in the announcement mesh when it was handed over
+	Diagnostics []Diagnostic
 }
 
 // FileInfo is one file of a package.

@@ -193,6 +193,13 @@ func rewind(req shared.PublishRequest, tree io.Reader) error {
 	return nil
 }
 
+// Declare implements shared.Marketplace. Repeating it finds what holds already.
+func (s *Session) Declare(ctx context.Context, statement shared.Statement) (shared.DeclareReceipt, error) {
+	return call(ctx, s, shortCall, func(ctx context.Context, _ *watchdog, m shared.Marketplace) (shared.DeclareReceipt, error) {
+		return m.Declare(ctx, statement)
+	})
+}
+
 // Install implements shared.Marketplace. Repeating it finds what is in place.
 func (s *Session) Install(ctx context.Context, req shared.InstallRequest, report shared.ProgressFunc) (shared.InstallReceipt, error) {
 	return call(ctx, s, stallLimit, func(ctx context.Context, w *watchdog, m shared.Marketplace) (shared.InstallReceipt, error) {

@@ -40,12 +40,14 @@ type Package struct {
 	Tags        []string           `json:"tags"`         // in the manifest's order
 	PublishedAt *time.Time         `json:"published_at"` // by the publisher's clock; null if unknown
 	Score       float64            `json:"score"`        // of this search; higher is better
+	Deprecated  bool               `json:"deprecated"`   // its publisher advises against it
 }
 
 func newPackage(s shared.PackageSummary) Package {
 	return Package{
 		Name: s.Name, Version: s.Version, Description: s.Description, Author: s.Author, Publisher: s.Publisher,
 		Title: s.Title, Category: s.Category, License: s.License, Tags: orEmpty(s.Tags), PublishedAt: stamp(s.PublishedAt), Score: s.Score,
+		Deprecated: s.Deprecated,
 	}
 }
 
@@ -69,7 +71,11 @@ func NewSearch(result shared.SearchResult) Search {
 func (d Search) Text(p *Page) {
 	rows := make([][]string, 0, len(d.Packages))
 	for _, pkg := range d.Packages {
-		rows = append(rows, []string{pkg.Name, pkg.Version, pkg.Publisher.Short(), cmp.Or(pkg.Description, pkg.Title)})
+		description := cmp.Or(pkg.Description, pkg.Title)
+		if pkg.Deprecated {
+			description = "(deprecated) " + description
+		}
+		rows = append(rows, []string{pkg.Name, pkg.Version, pkg.Publisher.Short(), description})
 	}
 	p.Table([]string{"NAME", "VERSION", "PUBLISHER", "DESCRIPTION"}, rows)
 	switch {
@@ -130,7 +136,15 @@ type Info struct {
 	Held         bool               `json:"held"`                  // this peer has the content
 	Providers    int                `json:"providers"`             // other peers known to hold it; -1 when nobody was asked
 	PinnedTo     shared.PublisherID `json:"pinned_to"`             // publisher that this name is pinned to; empty if none
+	Deprecation  *Deprecation       `json:"deprecation,omitempty"` // absent if it is not deprecated
 	Diagnostics  []Remark           `json:"diagnostics,omitempty"` // remarks beside the result
+}
+
+// Deprecation is a publisher's advice against a package.
+type Deprecation struct {
+	Successor string     `json:"successor"` // what to use instead; empty if nothing is named
+	Why       string     `json:"why"`       // in the publisher's words
+	Since     *time.Time `json:"since"`     // by the publisher's clock; null if unknown
 }
 
 // NewInfo takes over a package's details.
@@ -139,6 +153,9 @@ func NewInfo(d shared.PackageDetails) Info {
 		Package: newPackage(d.PackageSummary), Digest: d.Digest, Size: d.Size, FileCount: d.FileCount, Keywords: orEmpty(d.Keywords),
 		Repository: d.Repository, Dependencies: newDependencies(d.Dependencies), Versions: []Version{}, Extra: d.Extra,
 		Held: d.Held, Providers: d.Providers, PinnedTo: d.PinnedTo, Diagnostics: remarks(d.Diagnostics),
+	}
+	if d.Deprecation != nil {
+		doc.Deprecation = &Deprecation{d.Deprecation.Successor, d.Deprecation.Why, stamp(d.Deprecation.Since)}
 	}
 	if doc.Extra == nil {
 		doc.Extra = map[string]string{}
@@ -149,6 +166,17 @@ func NewInfo(d shared.PackageDetails) Info {
 	return doc
 }
 
+func (d Deprecation) String() string {
+	text := "It is deprecated by its publisher"
+	if d.Why != "" {
+		text += ": " + Clean(d.Why)
+	}
+	if d.Successor != "" {
+		text += "; use " + Clean(d.Successor) + " instead"
+	}
+	return text
+}
+
 // Text implements [Document].
 func (d Info) Text(p *Page) {
 	p.Heading("%s %s", d.Name, d.Version)
@@ -157,6 +185,9 @@ func (d Info) Text(p *Page) {
 	}
 	if d.Description != "" {
 		p.Line("%s", Clean(d.Description))
+	}
+	if d.Deprecation != nil {
+		p.Line("%s", d.Deprecation)
 	}
 	p.Line("")
 	var deps, versions []string

@@ -46,8 +46,9 @@ func (r *Release) Semver() *semver.Version { return r.version }
 // Package is one publisher's package of a name, newest release first; it has at
 // least one release.
 type Package struct {
-	Publisher shared.PublisherID
-	Releases  []*Release
+	Publisher   shared.PublisherID
+	Releases    []*Release
+	Deprecation *shared.Deprecation // nil: none; not to be changed
 }
 
 // Newest is the release that a bare name means: the newest stable one that is
@@ -90,6 +91,7 @@ type Catalog struct {
 	mu       sync.RWMutex // guards the fields below; never held during I/O
 	logs     map[shared.PublisherID]publisher.Log
 	packages map[string]map[shared.PublisherID][]*Release
+	advice   map[string]map[shared.PublisherID]*shared.Deprecation
 	pins     map[string]Pin
 	accused  map[shared.PublisherID]string
 	releases int
@@ -102,6 +104,7 @@ func Open(db DB) (*Catalog, error) {
 		db: db, clock: time.Now,
 		logs:     map[shared.PublisherID]publisher.Log{},
 		packages: map[string]map[shared.PublisherID][]*Release{},
+		advice:   map[string]map[shared.PublisherID]*shared.Deprecation{},
 		pins:     map[string]Pin{},
 		accused:  map[shared.PublisherID]string{},
 	}
@@ -116,6 +119,7 @@ func Open(db DB) (*Catalog, error) {
 type Change struct {
 	Publisher shared.PublisherID
 	Releases  []*Release // new ones, in the log's order
+	Packages  []string   // names of those that something was said about, sorted
 	Complete  bool       // nothing is missing under the newest head
 }
 
@@ -148,11 +152,11 @@ func (c *Catalog) Apply(u publisher.Update) (Change, error) {
 	if err != nil {
 		return Change{}, err
 	}
-	added, err := c.store(old, ext, func(*bbolt.Tx) error { return nil })
+	added, touched, err := c.store(old, ext, func(*bbolt.Tx) error { return nil })
 	if err != nil {
 		return Change{}, err
 	}
-	return Change{Publisher: chain.ID, Releases: added, Complete: ext.Log.Complete()}, nil
+	return Change{Publisher: chain.ID, Releases: added, Packages: touched, Complete: ext.Log.Complete()}, nil
 }
 
 func (c *Catalog) log(id shared.PublisherID) (l publisher.Log, quarantined string, count int) {
@@ -171,7 +175,7 @@ func (c *Catalog) Lookup(name string) []Package {
 	defer c.mu.RUnlock()
 	found := make([]Package, 0, len(c.packages[name]))
 	for id, releases := range c.packages[name] {
-		found = append(found, Package{Publisher: id, Releases: releases})
+		found = append(found, Package{Publisher: id, Releases: releases, Deprecation: c.advice[name][id]})
 	}
 	slices.SortFunc(found, func(a, b Package) int { return cmp.Compare(a.Publisher, b.Publisher) })
 	return found
@@ -208,7 +212,7 @@ func (c *Catalog) All(visit func(name string, p Package)) {
 	defer c.mu.RUnlock()
 	for name, publishers := range c.packages {
 		for id, releases := range publishers {
-			visit(name, Package{Publisher: id, Releases: releases})
+			visit(name, Package{Publisher: id, Releases: releases, Deprecation: c.advice[name][id]})
 		}
 	}
 }

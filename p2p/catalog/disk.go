@@ -98,16 +98,16 @@ func indexKey(index int64) []byte {
 
 // store writes an extension in one synced transaction, in which also may write
 // more, and makes it visible.
-func (c *Catalog) store(old publisher.Log, ext publisher.Extension, also func(*bbolt.Tx) error) ([]*Release, error) {
+func (c *Catalog) store(old publisher.Log, ext publisher.Extension, also func(*bbolt.Tx) error) (added []*Release, touched []string, err error) {
 	now := c.clock()
-	err := c.db.Update(func(tx *bbolt.Tx) error {
+	err = c.db.Update(func(tx *bbolt.Tx) error {
 		if err := writeExtension(tx, old, ext, now); err != nil {
 			return err
 		}
 		return also(tx)
 	})
 	if err != nil {
-		return nil, storageError(c.db, err)
+		return nil, nil, storageError(c.db, err)
 	}
 	l := ext.Log
 	l.Hashes = &storedHashes{c.db, l.Chain.ID}
@@ -118,7 +118,8 @@ func (c *Catalog) store(old publisher.Log, ext publisher.Extension, also func(*b
 			said = append(said, s)
 		}
 	}
-	return c.remember(l, said), nil
+	added, touched = c.remember(l, said)
+	return added, touched, nil
 }
 
 func writeExtension(tx *bbolt.Tx, old publisher.Log, ext publisher.Extension, now time.Time) error {

@@ -10,12 +10,26 @@ import (
 	"ggen.dev/marketplace/shared"
 )
 
-// statement is an entry that has an effect: a release, or a yank of one.
+// statement is an entry that has an effect: a release, a yank of one, or advice
+// against a package.
 type statement struct {
 	at      int64 // position in the log
+	time    time.Time
 	release *Release
 	yank    *publisher.Yank
 	yanked  bool // what yank sets
+	advice  *publisher.Advice
+}
+
+// about is the package that a statement is about.
+func (s statement) about() string {
+	switch {
+	case s.release != nil:
+		return s.release.Name
+	case s.yank != nil:
+		return s.yank.Name
+	}
+	return s.advice.Name
 }
 
 // understand tells what an entry does; ok is false if it has no effect here.
@@ -30,14 +44,17 @@ func understand(e publisher.Entry, at int64, seen time.Time) (s statement, ok bo
 		return statement{at: at, release: r}, true
 	case e.Yank != nil:
 		return statement{at: at, yank: e.Yank, yanked: e.Kind == publisher.KindYank}, true
+	case e.Advice != nil:
+		return statement{at: at, time: time.Unix(e.Time, 0), advice: e.Advice}, true
 	}
 	return s, false
 }
 
 // remember makes what a log states visible to readers. The statements follow those
 // that are known, in the log's order; however they are split over calls, the
-// result is the same. It returns the releases that have an effect.
-func (c *Catalog) remember(l publisher.Log, said []statement) (added []*Release) {
+// result is the same. It returns the releases that have an effect, and the names of
+// all packages that something was said about.
+func (c *Catalog) remember(l publisher.Log, said []statement) (added []*Release, touched []string) {
 	fresh := map[string][]*Release{}
 	for _, s := range said {
 		if s.release != nil {
@@ -70,15 +87,35 @@ func (c *Catalog) remember(l publisher.Log, said []statement) (added []*Release)
 		setYanked(c.packages[s.yank.Name][id], s)
 	}
 	for _, s := range said {
-		if s.release == nil {
-			continue
-		}
-		releases := c.packages[s.release.Name][id]
-		if r := releases[position(releases, s.release.Version)]; r.Entry == s.at {
-			added = append(added, r)
+		touched = append(touched, s.about())
+		switch {
+		case s.advice != nil:
+			c.advise(id, s)
+		case s.release != nil:
+			releases := c.packages[s.release.Name][id]
+			if r := releases[position(releases, s.release.Version)]; r.Entry == s.at {
+				added = append(added, r)
+			}
 		}
 	}
-	return added
+	slices.Sort(touched)
+	return added, slices.Compact(touched)
+}
+
+// advise notes or forgets advice against a package that was released before.
+func (c *Catalog) advise(id shared.PublisherID, s statement) {
+	name := s.advice.Name
+	if !slices.ContainsFunc(c.packages[name][id], func(r *Release) bool { return r.Entry < s.at }) {
+		return
+	}
+	if s.advice.Undo {
+		delete(c.advice[name], id)
+		return
+	}
+	if c.advice[name] == nil {
+		c.advice[name] = map[shared.PublisherID]*shared.Deprecation{}
+	}
+	c.advice[name][id] = &shared.Deprecation{Successor: s.advice.Successor, Why: s.advice.Why, Since: s.time}
 }
 
 func (c *Catalog) keep(name string, id shared.PublisherID, releases []*Release) {

@@ -42,41 +42,116 @@ func (c *Catalog) PublishWith(key *publisher.Key, body publisher.Release, also f
 	if existing := c.Release(body.Name, id, body.Version); existing != nil {
 		return existing, nil, sameContent(existing.Release, body)
 	}
+	lost := func(entries [][]byte) (bool, error) { return findRelease(entries, body) }
+	_, update, err := c.sign(key, id, entry, lost, also)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.Release(body.Name, id, body.Version), update, nil
+}
+
+// Declare appends a statement about a package that was released before to the log
+// of the publisher that key speaks for; entry has no publisher and time yet. What
+// holds already is not stated again: then there is no update. size is that of the
+// log that contains it.
+//
+// Errors: NOT_FOUND, INVALID_ARGUMENT, UNTRUSTED (the log has forked),
+// LIMIT_EXCEEDED, STORAGE, STORAGE_FULL.
+func (c *Catalog) Declare(key *publisher.Key, entry publisher.Entry) (size int64, u *publisher.Update, err error) {
+	id, err := publisher.IDOf(key)
+	if err != nil {
+		return 0, nil, err
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	holds, err := c.holds(id, entry)
+	if err != nil {
+		return 0, nil, err
+	}
+	if holds {
+		return c.Held(id), nil, nil
+	}
+	entry.Publisher, entry.Time = id, c.clock().Unix()
+	raw, err := entry.Encode()
+	if err != nil {
+		return 0, nil, shared.NewError(shared.ReasonInvalidArgument, "that cannot be stated: %w", err)
+	}
+	l, update, err := c.sign(key, id, raw, func([][]byte) (bool, error) { return false, nil }, func(*bbolt.Tx) error { return nil })
+	return l.Size, update, err
+}
+
+// holds tells whether a statement says nothing new. Errors: NOT_FOUND when it is
+// about what was never released.
+func (c *Catalog) holds(id shared.PublisherID, e publisher.Entry) (bool, error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if e.Yank != nil {
+		releases := c.packages[e.Yank.Name][id]
+		i := position(releases, e.Yank.Version)
+		if i < 0 {
+			return false, notReleased(e.Yank.Name, e.Yank.Version, releases)
+		}
+		return releases[i].Yanked == (e.Kind == publisher.KindYank), nil
+	}
+	releases := c.packages[e.Advice.Name][id]
+	if len(releases) == 0 {
+		return false, notReleased(e.Advice.Name, "", nil)
+	}
+	known := c.advice[e.Advice.Name][id]
+	if e.Advice.Undo || known == nil {
+		return e.Advice.Undo && known == nil, nil
+	}
+	return known.Successor == e.Advice.Successor && known.Why == e.Advice.Why, nil
+}
+
+func notReleased(name, version string, releases []*Release) error {
+	if len(releases) == 0 {
+		return shared.NewError(shared.ReasonNotFound, "you have released no package %s", name).
+			WithHint("only its publisher can state something about a package: the one whose key is in this home")
+	}
+	return shared.NewError(shared.ReasonNotFound, "you have not released %s %s; the newest is %s", name, version, releases[0].Version).
+		WithHint("`ggen marketplace info %s` shows the versions", name)
+}
+
+// sign appends an entry to the own log, behind those that a crash has kept from it;
+// lost tells whether the entry is among these.
+func (c *Catalog) sign(key *publisher.Key, id shared.PublisherID, entry []byte, lost func([][]byte) (bool, error), also func(*bbolt.Tx) error) (publisher.Log, *publisher.Update, error) {
+	fail := func(err error) (publisher.Log, *publisher.Update, error) { return publisher.Log{}, nil, err }
 	old, why, _ := c.log(id)
 	if why != "" {
-		return nil, nil, shared.NewError(shared.ReasonUntrusted, "this publisher's log has forked (%s): nobody accepts more from it", why).
-			WithHint("the key was used from two copies of one home; make a new publisher key")
+		return fail(shared.NewError(shared.ReasonUntrusted, "this publisher's log has forked (%s): nobody accepts more from it", why).
+			WithHint("the key was used from two copies of one home; make a new publisher key"))
 	}
 	mark, err := key.Mark(id)
 	if err != nil {
-		return nil, nil, err
+		return fail(err)
 	}
 	if err := intact(old); err != nil {
-		return nil, nil, err
+		return fail(err)
 	}
 	entries, err := unstored(old, mark)
 	if err != nil {
-		return nil, nil, err
+		return fail(err)
 	}
-	lost, err := findRelease(entries, body)
+	found, err := lost(entries)
 	if err != nil {
-		return nil, nil, err
+		return fail(err)
 	}
-	if !lost {
+	if !found {
 		entries = append(entries, entry)
 	}
 	if old.Size+int64(len(entries)) > publisher.MaxLogSize {
-		return nil, nil, shared.NewError(shared.ReasonLimitExceeded, "your log has %d entries; that is the limit", old.Size).
-			WithHint("make a new publisher key")
+		return fail(shared.NewError(shared.ReasonLimitExceeded, "your log has %d entries; that is the limit", old.Size).
+			WithHint("make a new publisher key"))
 	}
 	ext, update, err := publisher.Append(key, old, entries, c.clock())
 	if err != nil {
-		return nil, nil, err
+		return fail(err)
 	}
 	if err := c.storeMarked(key, mark, old, ext, also); err != nil {
-		return nil, nil, err
+		return fail(err)
 	}
-	return c.Release(body.Name, id, body.Version), &update, nil
+	return ext.Log, &update, nil
 }
 
 func (c *Catalog) encode(id shared.PublisherID, body publisher.Release) ([]byte, error) {
@@ -166,7 +241,7 @@ func (c *Catalog) storeMarked(key *publisher.Key, before publisher.Mark, old pub
 	if err := key.SetMark(publisher.Mark{Publisher: head.Publisher, Size: head.Size, Hash: head.Hash, Entries: ext.Raw}); err != nil {
 		return err
 	}
-	if _, err := c.store(old, ext, also); err != nil {
+	if _, _, err := c.store(old, ext, also); err != nil {
 		before.Publisher = head.Publisher
 		return errors.Join(err, key.SetMark(before))
 	}

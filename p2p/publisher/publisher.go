@@ -77,7 +77,7 @@ const (
 // In every format, now and later, an entry is one JSON object with the fields v,
 // kind, publisher and time, whose keys are different plain lower-case words.
 // What else an entry of an unknown format or kind says is not looked at: it has
-// neither Release nor Yank, and no effect.
+// no Release, Yank or Advice, and no effect.
 type Entry struct {
 	Format    int                `json:"v"` // 1
 	Kind      Kind               `json:"kind"`
@@ -85,6 +85,7 @@ type Entry struct {
 	Time      int64              `json:"time"`              // Unix seconds, the author's clock
 	Release   *Release           `json:"release,omitempty"` // of KindRelease alone
 	Yank      *Yank              `json:"yank,omitempty"`    // of KindYank and KindUnyank alone
+	Advice    *Advice            `json:"advice,omitempty"`  // of KindDeprecate alone
 }
 
 // Yank names a release that should not be chosen any more (or again).
@@ -92,6 +93,27 @@ type Yank struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 	Why     string `json:"why,omitempty"`
+}
+
+// Advice is against a package, or takes that back.
+type Advice struct {
+	Name      string `json:"name"`
+	Successor string `json:"successor,omitempty"` // a name or publisher/name
+	Why       string `json:"why,omitempty"`
+	Undo      bool   `json:"undo,omitempty"`
+}
+
+func (a Advice) check() error {
+	if err := shared.CheckName(a.Name); err != nil {
+		return invalid("%w", err)
+	}
+	if a.Successor != "" {
+		ref, err := shared.ParseRef(a.Successor)
+		if err != nil || ref.Constraint != "" || ref.Publisher != "" && !ref.Publisher.Complete() {
+			return invalid("the successor %q is neither a name nor publisher/name", CutText(a.Successor, MaxTitle))
+		}
+	}
+	return checkText("why", a.Why, 512)
 }
 
 // Encode checks the entry and gives its bytes. It is stricter than [ParseEntry]:
@@ -129,7 +151,7 @@ func ParseEntry(data []byte, now time.Time) (Entry, error) {
 	}
 	// How an entry without effect is to be read below its own keys is left to
 	// those who know it.
-	if err := scanKeys(data, e.Release != nil || e.Yank != nil); err != nil {
+	if err := scanKeys(data, e.Release != nil || e.Yank != nil || e.Advice != nil); err != nil {
 		return Entry{}, invalid("entry: %w", err)
 	}
 	if err := e.check(); err != nil {
@@ -145,7 +167,7 @@ func ParseEntry(data []byte, now time.Time) (Entry, error) {
 // the time: it validates nothing. Errors: ErrInvalid if it never was one.
 func DecodeEntry(data []byte) (Entry, error) {
 	e, err := decodeEntry(data)
-	if err == nil && e.Format == entryFormat && (e.Kind == KindRelease && e.Release == nil || (e.Kind == KindYank || e.Kind == KindUnyank) && e.Yank == nil) {
+	if err == nil && e.Format == entryFormat && (e.Kind == KindRelease && e.Release == nil || (e.Kind == KindYank || e.Kind == KindUnyank) && e.Yank == nil || e.Kind == KindDeprecate && e.Advice == nil) {
 		err = fmt.Errorf("nothing of kind %q in it", e.Kind)
 	}
 	if err != nil {
@@ -165,6 +187,9 @@ func decodeEntry(data []byte) (e Entry, err error) {
 	if e.Format != entryFormat || e.Kind != KindYank && e.Kind != KindUnyank {
 		e.Yank = nil
 	}
+	if e.Format != entryFormat || e.Kind != KindDeprecate {
+		e.Advice = nil
+	}
 	return e, nil
 }
 
@@ -178,6 +203,7 @@ func decodeForeign(data []byte) (Entry, error) {
 		Time      int64              `json:"time"`
 		Release   json.RawMessage    `json:"release"`
 		Yank      json.RawMessage    `json:"yank"`
+		Advice    json.RawMessage    `json:"advice"`
 	}
 	if err := json.Unmarshal(data, &e); err != nil {
 		return Entry{}, err
@@ -192,6 +218,8 @@ func decodeForeign(data []byte) (Entry, error) {
 		err = json.Unmarshal(e.Release, &entry.Release)
 	case (e.Kind == KindYank || e.Kind == KindUnyank) && len(e.Yank) > 0:
 		err = json.Unmarshal(e.Yank, &entry.Yank)
+	case e.Kind == KindDeprecate && len(e.Advice) > 0:
+		err = json.Unmarshal(e.Advice, &entry.Advice)
 	}
 	return entry, err
 }
@@ -227,6 +255,11 @@ func (e Entry) check() error {
 			return err
 		}
 		return checkText("why", e.Yank.Why, 512)
+	case KindDeprecate:
+		if e.Advice == nil {
+			return invalid("the %s entry names no package", e.Kind)
+		}
+		return e.Advice.check()
 	}
 	return nil
 }

@@ -43,6 +43,10 @@ const (
 	typoFactor   = 0.4
 )
 
+// deprecatedFactor is how much less a package counts that its publisher advises
+// against.
+const deprecatedFactor = 0.5
+
 const (
 	maxWords    = 16   // of a query; more cannot change what comes first
 	maxDocWords = 4096 // of a document; the rest is not indexed
@@ -173,6 +177,9 @@ func (x *Index) Search(q shared.SearchQuery) (page []shared.PackageSummary, tota
 		}
 		s := e.doc.Summary
 		s.Score = score
+		if s.Deprecated {
+			s.Score *= deprecatedFactor
+		}
 		if s.Name == name {
 			s.Score += exactName
 		}

@@ -45,6 +45,9 @@ func Run(t *testing.T, open Open) {
 		{"a release never changes", publishOther},
 		{"a request is executed once", requestOnce},
 		{"a dry run changes nothing", dryRun},
+		{"a release that is yanked is not chosen, until that is undone", yank},
+		{"a package that is deprecated says so, until that is undone", deprecate},
+		{"a statement about what was never released is refused", badStatements},
 		{"what must not be published is refused by name", refusals},
 		{"a package that breaks off is not published", brokenUpload},
 		{"a large package travels in pieces", largePackage},
@@ -220,6 +223,95 @@ func requestOnce(t *testing.T, m shared.Marketplace) {
 	want(t, err, shared.ReasonInvalidArgument)
 	_, err = m.Publish(t.Context(), shared.PublishRequest{RequestID: strings.Repeat("x", 65)}, Tree(t, Manifest("three", "1.0.0")), nil)
 	want(t, err, shared.ReasonInvalidArgument)
+}
+
+func declare(t *testing.T, m shared.Marketplace, s shared.Statement) shared.DeclareReceipt {
+	t.Helper()
+	receipt, err := m.Declare(t.Context(), s)
+	if err != nil {
+		t.Fatalf("%s: %v", s.Kind, err)
+	}
+	if again, err := m.Declare(t.Context(), s); err != nil || !again.Unchanged || again.LogSize != receipt.LogSize {
+		t.Fatalf("%s again: %+v, %v", s.Kind, again, err)
+	}
+	return receipt
+}
+
+func newest(t *testing.T, m shared.Marketplace, name string) shared.PackageDetails {
+	t.Helper()
+	details, err := m.Describe(t.Context(), shared.Ref{Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := m.Search(t.Context(), shared.SearchQuery{Text: name})
+	if err != nil || found.Total != 1 || found.Packages[0].Version != details.Version || found.Packages[0].Deprecated != details.Deprecated {
+		t.Fatalf("search %+v, %v; info %+v", found, err, details)
+	}
+	return details
+}
+
+func yank(t *testing.T, m shared.Marketplace) {
+	publish(t, m, shared.PublishRequest{}, Manifest("pulled", "1.0.0"))
+	publish(t, m, shared.PublishRequest{}, Manifest("pulled", "1.1.0"))
+	receipt := declare(t, m, shared.Statement{Kind: shared.StatementYank, Package: "pulled", Version: "1.1.0", Why: "it is broken"})
+	if receipt.LogSize != 3 || receipt.Unchanged || !receipt.Publisher.Complete() {
+		t.Fatalf("receipt %+v", receipt)
+	}
+	details := newest(t, m, "pulled")
+	if details.Version != "1.0.0" || len(details.Versions) != 2 || !details.Versions[0].Yanked || details.Versions[1].Yanked {
+		t.Fatalf("details %+v", details)
+	}
+	root := t.TempDir()
+	_, err := m.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "pulled", Constraint: "=1.1.0"}}, Root: root, Trust: true}, nil)
+	want(t, err, shared.ReasonUnsatisfiable)
+	locked := shared.LockedPackage{Name: "pulled", Publisher: details.Publisher, Version: "1.1.0", Digest: details.Versions[0].Digest}
+	installed, err := m.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "pulled"}}, Locked: []shared.LockedPackage{locked}, Root: root, Trust: true}, nil)
+	if err != nil || installed.Packages[0].Version != "1.1.0" || len(installed.Diagnostics) == 0 {
+		t.Fatalf("a locked install of what was yanked: %+v, %v", installed, err)
+	}
+	declare(t, m, shared.Statement{Kind: shared.StatementUnyank, Package: "pulled", Version: "1.1.0"})
+	if details := newest(t, m, "pulled"); details.Version != "1.1.0" {
+		t.Fatalf("details %+v", details)
+	}
+}
+
+func deprecate(t *testing.T, m shared.Marketplace) {
+	publish(t, m, shared.PublishRequest{}, Manifest("old", "1.0.0"))
+	declare(t, m, shared.Statement{Kind: shared.StatementDeprecate, Package: "old", Successor: "young", Why: "not maintained"})
+	details := newest(t, m, "old")
+	if d := details.Deprecation; !details.Deprecated || d == nil || d.Successor != "young" || d.Why != "not maintained" || time.Since(d.Since) > patience {
+		t.Fatalf("details %+v, %+v", details, details.Deprecation)
+	}
+	installed, err := m.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "old"}}, Root: t.TempDir(), Trust: true}, nil)
+	if err != nil || len(installed.Diagnostics) == 0 {
+		t.Fatalf("an install of what is deprecated: %+v, %v", installed, err)
+	}
+	declare(t, m, shared.Statement{Kind: shared.StatementUndeprecate, Package: "old"})
+	if details := newest(t, m, "old"); details.Deprecated || details.Deprecation != nil {
+		t.Fatalf("details %+v", details)
+	}
+}
+
+func badStatements(t *testing.T, m shared.Marketplace) {
+	publish(t, m, shared.PublishRequest{}, Manifest("known", "1.0.0"))
+	for reason, statements := range map[shared.Reason][]shared.Statement{
+		shared.ReasonNotFound: {
+			{Kind: shared.StatementYank, Package: "unknown", Version: "1.0.0"},
+			{Kind: shared.StatementYank, Package: "known", Version: "2.0.0"},
+			{Kind: shared.StatementDeprecate, Package: "unknown"},
+		},
+		shared.ReasonInvalidArgument: {
+			{Kind: "nonsense", Package: "known"},
+			{Kind: shared.StatementDeprecate, Package: "known", Version: "1.0.0"},
+			{Kind: shared.StatementDeprecate, Package: "known", Successor: "../x"},
+			{Kind: shared.StatementYank, Package: "known", Version: "1.0.0", Why: strings.Repeat("x", shared.MaxWhy+1)},
+		},
+	} {
+		for _, s := range statements {
+			_, err := m.Declare(t.Context(), s)
+			want(t, err, reason)
+		}
+	}
 }
 
 func dryRun(t *testing.T, m shared.Marketplace) {

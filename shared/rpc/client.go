@@ -131,6 +131,15 @@ func upload(stream grpc.BidiStreamingClient[marketpb.PublishRequest, marketpb.Pu
 	}
 }
 
+// Declare implements shared.Marketplace.
+func (c *Client) Declare(ctx context.Context, statement shared.Statement) (shared.DeclareReceipt, error) {
+	resp, err := c.marketplace.Declare(ctx, toStatement(statement))
+	if err != nil {
+		return shared.DeclareReceipt{}, fromStatus(ctx, err)
+	}
+	return fromDeclareReceipt(resp), nil
+}
+
 // Install implements shared.Marketplace.
 func (c *Client) Install(ctx context.Context, req shared.InstallRequest, report shared.ProgressFunc) (receipt shared.InstallReceipt, err error) {
 	ctx, cancel := context.WithCancel(ctx)

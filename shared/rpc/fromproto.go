@@ -44,6 +44,7 @@ func fromSummary(p *marketpb.PackageSummary) shared.PackageSummary {
 	return shared.PackageSummary{
 		Name: p.GetName(), Publisher: shared.PublisherID(p.GetPublisher()), Version: p.GetVersion(), Title: p.GetTitle(), Description: p.GetDescription(),
 		Author: p.GetAuthor(), Category: p.GetCategory(), License: p.GetLicense(), Tags: p.GetTags(), PublishedAt: fromTime(p.GetPublishedAt()), Score: p.GetScore(),
+		Deprecated: p.GetDeprecated(),
 	}
 }
 
@@ -68,7 +69,27 @@ func fromDetails(d *marketpb.DescribeResponse) shared.PackageDetails {
 			}
 		}),
 		Extra: d.GetExtra(), Held: d.GetHeld(), Providers: int(d.GetProviders()), PinnedTo: shared.PublisherID(d.GetPinnedTo()),
-		Diagnostics: fromDiagnostics(d.GetDiagnostics()),
+		Diagnostics: fromDiagnostics(d.GetDiagnostics()), Deprecation: fromDeprecation(d.GetDeprecation()),
+	}
+}
+
+func fromDeprecation(d *marketpb.Deprecation) *shared.Deprecation {
+	if d == nil {
+		return nil
+	}
+	return &shared.Deprecation{Successor: d.GetSuccessor(), Why: d.GetWhy(), Since: fromTime(d.GetSince())}
+}
+
+func fromStatement(s *marketpb.DeclareRequest) shared.Statement {
+	return shared.Statement{
+		Kind: shared.StatementKind(s.GetKind()), Package: s.GetPackage(), Version: s.GetVersion(), Successor: s.GetSuccessor(), Why: s.GetWhy(),
+	}
+}
+
+func fromDeclareReceipt(r *marketpb.DeclareResponse) shared.DeclareReceipt {
+	return shared.DeclareReceipt{
+		Publisher: shared.PublisherID(r.GetPublisher()), LogSize: r.GetLogSize(), Unchanged: r.GetUnchanged(), Announced: int(r.GetAnnounced()),
+		Diagnostics: fromDiagnostics(r.GetDiagnostics()),
 	}
 }
 

@@ -158,6 +158,14 @@ func sendVerifyResult(stream grpc.ServerStreamingServer[marketpb.VerifyResponse]
 	return nil
 }
 
+func (s *marketplaceServer) Declare(ctx context.Context, req *marketpb.DeclareRequest) (*marketpb.DeclareResponse, error) {
+	receipt, err := s.impl.Declare(ctx, fromStatement(req))
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return toDeclareReceipt(receipt), nil
+}
+
 func (s *marketplaceServer) Status(ctx context.Context, _ *marketpb.StatusRequest) (*marketpb.StatusResponse, error) {
 	st, err := s.impl.Status(ctx)
 	return toNodeStatus(st), toStatus(err)

@@ -44,7 +44,7 @@ func toSearch(q shared.SearchQuery) *marketpb.SearchRequest {
 func toSummary(p shared.PackageSummary) *marketpb.PackageSummary {
 	return &marketpb.PackageSummary{
 		Name: p.Name, Publisher: string(p.Publisher), Version: p.Version, Title: p.Title, Description: p.Description, Author: p.Author,
-		Category: p.Category, License: p.License, Tags: p.Tags, PublishedAt: toTime(p.PublishedAt), Score: p.Score,
+		Category: p.Category, License: p.License, Tags: p.Tags, PublishedAt: toTime(p.PublishedAt), Score: p.Score, Deprecated: p.Deprecated,
 	}
 }
 
@@ -66,6 +66,24 @@ func toDetails(d shared.PackageDetails) *marketpb.DescribeResponse {
 			return &marketpb.VersionInfo{Version: v.Version, Digest: string(v.Digest), Size: v.Size, PublishedAt: toTime(v.PublishedAt), FirstSeen: toTime(v.FirstSeen), Yanked: v.Yanked}
 		}),
 		Extra: d.Extra, Held: d.Held, Providers: int32(d.Providers), PinnedTo: string(d.PinnedTo), Diagnostics: toDiagnostics(d.Diagnostics),
+		Deprecation: toDeprecation(d.Deprecation),
+	}
+}
+
+func toDeprecation(d *shared.Deprecation) *marketpb.Deprecation {
+	if d == nil {
+		return nil
+	}
+	return &marketpb.Deprecation{Successor: d.Successor, Why: d.Why, Since: toTime(d.Since)}
+}
+
+func toStatement(s shared.Statement) *marketpb.DeclareRequest {
+	return &marketpb.DeclareRequest{Kind: string(s.Kind), Package: s.Package, Version: s.Version, Successor: s.Successor, Why: s.Why}
+}
+
+func toDeclareReceipt(r shared.DeclareReceipt) *marketpb.DeclareResponse {
+	return &marketpb.DeclareResponse{
+		Publisher: string(r.Publisher), LogSize: r.LogSize, Unchanged: r.Unchanged, Announced: int32(r.Announced), Diagnostics: toDiagnostics(r.Diagnostics),
 	}
 }
 

@@ -681,6 +681,7 @@ type PackageSummary struct {
 	Tags          []string               `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty"`
 	PublishedAt   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
 	Score         float64                `protobuf:"fixed64,11,opt,name=score,proto3" json:"score,omitempty"`
+	Deprecated    bool                   `protobuf:"varint,12,opt,name=deprecated,proto3" json:"deprecated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -790,6 +791,13 @@ func (x *PackageSummary) GetScore() float64 {
 		return x.Score
 	}
 	return 0
+}
+
+func (x *PackageSummary) GetDeprecated() bool {
+	if x != nil {
+		return x.Deprecated
+	}
+	return false
 }
 
 type Ref struct {
@@ -911,6 +919,7 @@ type DescribeResponse struct {
 	Providers     int32                  `protobuf:"varint,11,opt,name=providers,proto3" json:"providers,omitempty"`
 	PinnedTo      string                 `protobuf:"bytes,12,opt,name=pinned_to,json=pinnedTo,proto3" json:"pinned_to,omitempty"`
 	Diagnostics   []*Diagnostic          `protobuf:"bytes,13,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	Deprecation   *Deprecation           `protobuf:"bytes,14,opt,name=deprecation,proto3" json:"deprecation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1036,6 +1045,225 @@ func (x *DescribeResponse) GetDiagnostics() []*Diagnostic {
 	return nil
 }
 
+func (x *DescribeResponse) GetDeprecation() *Deprecation {
+	if x != nil {
+		return x.Deprecation
+	}
+	return nil
+}
+
+type Deprecation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Successor     string                 `protobuf:"bytes,1,opt,name=successor,proto3" json:"successor,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Deprecation) Reset() {
+	*x = Deprecation{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Deprecation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Deprecation) ProtoMessage() {}
+
+func (x *Deprecation) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Deprecation.ProtoReflect.Descriptor instead.
+func (*Deprecation) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Deprecation) GetSuccessor() string {
+	if x != nil {
+		return x.Successor
+	}
+	return ""
+}
+
+func (x *Deprecation) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Deprecation) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type DeclareRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Package       string                 `protobuf:"bytes,2,opt,name=package,proto3" json:"package,omitempty"`
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Successor     string                 `protobuf:"bytes,4,opt,name=successor,proto3" json:"successor,omitempty"`
+	Why           string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeclareRequest) Reset() {
+	*x = DeclareRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeclareRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeclareRequest) ProtoMessage() {}
+
+func (x *DeclareRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeclareRequest.ProtoReflect.Descriptor instead.
+func (*DeclareRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DeclareRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *DeclareRequest) GetPackage() string {
+	if x != nil {
+		return x.Package
+	}
+	return ""
+}
+
+func (x *DeclareRequest) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *DeclareRequest) GetSuccessor() string {
+	if x != nil {
+		return x.Successor
+	}
+	return ""
+}
+
+func (x *DeclareRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type DeclareResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Publisher     string                 `protobuf:"bytes,1,opt,name=publisher,proto3" json:"publisher,omitempty"`
+	LogSize       int64                  `protobuf:"varint,2,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"`
+	Unchanged     bool                   `protobuf:"varint,3,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	Announced     int32                  `protobuf:"varint,4,opt,name=announced,proto3" json:"announced,omitempty"`
+	Diagnostics   []*Diagnostic          `protobuf:"bytes,5,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeclareResponse) Reset() {
+	*x = DeclareResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeclareResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeclareResponse) ProtoMessage() {}
+
+func (x *DeclareResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeclareResponse.ProtoReflect.Descriptor instead.
+func (*DeclareResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DeclareResponse) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+func (x *DeclareResponse) GetLogSize() int64 {
+	if x != nil {
+		return x.LogSize
+	}
+	return 0
+}
+
+func (x *DeclareResponse) GetUnchanged() bool {
+	if x != nil {
+		return x.Unchanged
+	}
+	return false
+}
+
+func (x *DeclareResponse) GetAnnounced() int32 {
+	if x != nil {
+		return x.Announced
+	}
+	return 0
+}
+
+func (x *DeclareResponse) GetDiagnostics() []*Diagnostic {
+	if x != nil {
+		return x.Diagnostics
+	}
+	return nil
+}
+
 type VersionInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1050,7 +1278,7 @@ type VersionInfo struct {
 
 func (x *VersionInfo) Reset() {
 	*x = VersionInfo{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[11]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1290,7 @@ func (x *VersionInfo) String() string {
 func (*VersionInfo) ProtoMessage() {}
 
 func (x *VersionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[11]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +1303,7 @@ func (x *VersionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionInfo.ProtoReflect.Descriptor instead.
 func (*VersionInfo) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{11}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VersionInfo) GetVersion() string {
@@ -1132,7 +1360,7 @@ type Dependency struct {
 
 func (x *Dependency) Reset() {
 	*x = Dependency{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[12]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1372,7 @@ func (x *Dependency) String() string {
 func (*Dependency) ProtoMessage() {}
 
 func (x *Dependency) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[12]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1385,7 @@ func (x *Dependency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dependency.ProtoReflect.Descriptor instead.
 func (*Dependency) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{12}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Dependency) GetPublisher() string {
@@ -1201,7 +1429,7 @@ type PublishRequest struct {
 
 func (x *PublishRequest) Reset() {
 	*x = PublishRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[13]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1441,7 @@ func (x *PublishRequest) String() string {
 func (*PublishRequest) ProtoMessage() {}
 
 func (x *PublishRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[13]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1454,7 @@ func (x *PublishRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
 func (*PublishRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{13}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PublishRequest) GetPart() isPublishRequest_Part {
@@ -1281,7 +1509,7 @@ type PublishHeader struct {
 
 func (x *PublishHeader) Reset() {
 	*x = PublishHeader{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[14]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1521,7 @@ func (x *PublishHeader) String() string {
 func (*PublishHeader) ProtoMessage() {}
 
 func (x *PublishHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[14]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1534,7 @@ func (x *PublishHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishHeader.ProtoReflect.Descriptor instead.
 func (*PublishHeader) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{14}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PublishHeader) GetRequestId() string {
@@ -1344,7 +1572,7 @@ type PublishResponse struct {
 
 func (x *PublishResponse) Reset() {
 	*x = PublishResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[15]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1584,7 @@ func (x *PublishResponse) String() string {
 func (*PublishResponse) ProtoMessage() {}
 
 func (x *PublishResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[15]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1597,7 @@ func (x *PublishResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
 func (*PublishResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{15}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PublishResponse) GetPart() isPublishResponse_Part {
@@ -1437,7 +1665,7 @@ type FileList struct {
 
 func (x *FileList) Reset() {
 	*x = FileList{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[16]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +1677,7 @@ func (x *FileList) String() string {
 func (*FileList) ProtoMessage() {}
 
 func (x *FileList) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[16]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +1690,7 @@ func (x *FileList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileList.ProtoReflect.Descriptor instead.
 func (*FileList) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{16}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FileList) GetFiles() []*FileInfo {
@@ -1484,7 +1712,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[17]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1496,7 +1724,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[17]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1509,7 +1737,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{17}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FileInfo) GetPath() string {
@@ -1560,7 +1788,7 @@ type PublishReceipt struct {
 
 func (x *PublishReceipt) Reset() {
 	*x = PublishReceipt{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[18]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +1800,7 @@ func (x *PublishReceipt) String() string {
 func (*PublishReceipt) ProtoMessage() {}
 
 func (x *PublishReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[18]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +1813,7 @@ func (x *PublishReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishReceipt.ProtoReflect.Descriptor instead.
 func (*PublishReceipt) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{18}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PublishReceipt) GetPackage() string {
@@ -1687,7 +1915,7 @@ type InstallRequest struct {
 
 func (x *InstallRequest) Reset() {
 	*x = InstallRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[19]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +1927,7 @@ func (x *InstallRequest) String() string {
 func (*InstallRequest) ProtoMessage() {}
 
 func (x *InstallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[19]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +1940,7 @@ func (x *InstallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallRequest.ProtoReflect.Descriptor instead.
 func (*InstallRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{19}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *InstallRequest) GetPackages() []*Ref {
@@ -1777,7 +2005,7 @@ type LockedPackage struct {
 
 func (x *LockedPackage) Reset() {
 	*x = LockedPackage{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[20]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1789,7 +2017,7 @@ func (x *LockedPackage) String() string {
 func (*LockedPackage) ProtoMessage() {}
 
 func (x *LockedPackage) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[20]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1802,7 +2030,7 @@ func (x *LockedPackage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockedPackage.ProtoReflect.Descriptor instead.
 func (*LockedPackage) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{20}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LockedPackage) GetName() string {
@@ -1854,7 +2082,7 @@ type InstallResponse struct {
 
 func (x *InstallResponse) Reset() {
 	*x = InstallResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[21]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1866,7 +2094,7 @@ func (x *InstallResponse) String() string {
 func (*InstallResponse) ProtoMessage() {}
 
 func (x *InstallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[21]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1879,7 +2107,7 @@ func (x *InstallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallResponse.ProtoReflect.Descriptor instead.
 func (*InstallResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{21}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InstallResponse) GetPart() isInstallResponse_Part {
@@ -1955,7 +2183,7 @@ type InstalledPackage struct {
 
 func (x *InstalledPackage) Reset() {
 	*x = InstalledPackage{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[22]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2195,7 @@ func (x *InstalledPackage) String() string {
 func (*InstalledPackage) ProtoMessage() {}
 
 func (x *InstalledPackage) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[22]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2208,7 @@ func (x *InstalledPackage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstalledPackage.ProtoReflect.Descriptor instead.
 func (*InstalledPackage) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{22}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *InstalledPackage) GetLocked() *LockedPackage {
@@ -2055,7 +2283,7 @@ type InstallReceipt struct {
 
 func (x *InstallReceipt) Reset() {
 	*x = InstallReceipt{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[23]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2067,7 +2295,7 @@ func (x *InstallReceipt) String() string {
 func (*InstallReceipt) ProtoMessage() {}
 
 func (x *InstallReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[23]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2080,7 +2308,7 @@ func (x *InstallReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallReceipt.ProtoReflect.Descriptor instead.
 func (*InstallReceipt) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{23}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *InstallReceipt) GetDiagnostics() []*Diagnostic {
@@ -2100,7 +2328,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[24]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2340,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[24]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2353,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{24}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *VerifyRequest) GetRoot() string {
@@ -2156,7 +2384,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[25]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2168,7 +2396,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[25]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2181,7 +2409,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{25}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *VerifyResponse) GetPart() isVerifyResponse_Part {
@@ -2255,7 +2483,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[26]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +2495,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[26]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2508,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{26}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *VerifyResult) GetName() string {
@@ -2336,7 +2564,7 @@ type VerifyPaths struct {
 
 func (x *VerifyPaths) Reset() {
 	*x = VerifyPaths{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[27]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2348,7 +2576,7 @@ func (x *VerifyPaths) String() string {
 func (*VerifyPaths) ProtoMessage() {}
 
 func (x *VerifyPaths) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[27]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2361,7 +2589,7 @@ func (x *VerifyPaths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyPaths.ProtoReflect.Descriptor instead.
 func (*VerifyPaths) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{27}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *VerifyPaths) GetModified() []string {
@@ -2394,7 +2622,7 @@ type VerifySummary struct {
 
 func (x *VerifySummary) Reset() {
 	*x = VerifySummary{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[28]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2406,7 +2634,7 @@ func (x *VerifySummary) String() string {
 func (*VerifySummary) ProtoMessage() {}
 
 func (x *VerifySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[28]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +2647,7 @@ func (x *VerifySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifySummary.ProtoReflect.Descriptor instead.
 func (*VerifySummary) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{28}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *VerifySummary) GetDiagnostics() []*Diagnostic {
@@ -2437,7 +2665,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[29]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2677,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[29]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2462,7 +2690,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{29}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{32}
 }
 
 type StatusResponse struct {
@@ -2490,7 +2718,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2730,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2743,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{30}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StatusResponse) GetPeerId() string {
@@ -2648,7 +2876,7 @@ type PeersRequest struct {
 
 func (x *PeersRequest) Reset() {
 	*x = PeersRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2660,7 +2888,7 @@ func (x *PeersRequest) String() string {
 func (*PeersRequest) ProtoMessage() {}
 
 func (x *PeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2673,7 +2901,7 @@ func (x *PeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersRequest.ProtoReflect.Descriptor instead.
 func (*PeersRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{31}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PeersRequest) GetId() string {
@@ -2707,7 +2935,7 @@ type PeersResponse struct {
 
 func (x *PeersResponse) Reset() {
 	*x = PeersResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2719,7 +2947,7 @@ func (x *PeersResponse) String() string {
 func (*PeersResponse) ProtoMessage() {}
 
 func (x *PeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2732,7 +2960,7 @@ func (x *PeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersResponse.ProtoReflect.Descriptor instead.
 func (*PeersResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{32}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PeersResponse) GetPeers() []*Peer {
@@ -2767,7 +2995,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +3007,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +3020,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{33}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Peer) GetId() string {
@@ -2874,7 +3102,7 @@ type BootstrapRequest struct {
 
 func (x *BootstrapRequest) Reset() {
 	*x = BootstrapRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2886,7 +3114,7 @@ func (x *BootstrapRequest) String() string {
 func (*BootstrapRequest) ProtoMessage() {}
 
 func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2899,7 +3127,7 @@ func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapRequest.ProtoReflect.Descriptor instead.
 func (*BootstrapRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{34}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BootstrapRequest) GetAddresses() []string {
@@ -2918,7 +3146,7 @@ type BootstrapResponse struct {
 
 func (x *BootstrapResponse) Reset() {
 	*x = BootstrapResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2930,7 +3158,7 @@ func (x *BootstrapResponse) String() string {
 func (*BootstrapResponse) ProtoMessage() {}
 
 func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2943,7 +3171,7 @@ func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapResponse.ProtoReflect.Descriptor instead.
 func (*BootstrapResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{35}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *BootstrapResponse) GetOutcomes() []*DialOutcome {
@@ -2965,7 +3193,7 @@ type DialOutcome struct {
 
 func (x *DialOutcome) Reset() {
 	*x = DialOutcome{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2977,7 +3205,7 @@ func (x *DialOutcome) String() string {
 func (*DialOutcome) ProtoMessage() {}
 
 func (x *DialOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2990,7 +3218,7 @@ func (x *DialOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialOutcome.ProtoReflect.Descriptor instead.
 func (*DialOutcome) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{36}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DialOutcome) GetAddress() string {
@@ -3031,7 +3259,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3043,7 +3271,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3056,7 +3284,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{37}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WatchRequest) GetKinds() []string {
@@ -3087,7 +3315,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3099,7 +3327,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3112,7 +3340,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{38}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *WatchResponse) GetKind() string {
@@ -3165,7 +3393,7 @@ type StayRequest struct {
 
 func (x *StayRequest) Reset() {
 	*x = StayRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3177,7 +3405,7 @@ func (x *StayRequest) String() string {
 func (*StayRequest) ProtoMessage() {}
 
 func (x *StayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3190,7 +3418,7 @@ func (x *StayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayRequest.ProtoReflect.Descriptor instead.
 func (*StayRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{39}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{42}
 }
 
 type StayResponse struct {
@@ -3201,7 +3429,7 @@ type StayResponse struct {
 
 func (x *StayResponse) Reset() {
 	*x = StayResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3213,7 +3441,7 @@ func (x *StayResponse) String() string {
 func (*StayResponse) ProtoMessage() {}
 
 func (x *StayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3226,7 +3454,7 @@ func (x *StayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayResponse.ProtoReflect.Descriptor instead.
 func (*StayResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{40}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{43}
 }
 
 type StopRequest struct {
@@ -3238,7 +3466,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3250,7 +3478,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3263,7 +3491,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{41}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *StopRequest) GetGrace() *durationpb.Duration {
@@ -3281,7 +3509,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3293,7 +3521,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3306,7 +3534,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{42}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{45}
 }
 
 var File_ggen_marketplace_v1_marketplace_proto protoreflect.FileDescriptor
@@ -3357,7 +3585,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x0eSearchResponse\x12?\n" +
 	"\bpackages\x18\x01 \x03(\v2#.ggen.marketplace.v1.PackageSummaryR\bpackages\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x03R\x05total\x12A\n" +
-	"\vdiagnostics\x18\x03 \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\"\xcb\x02\n" +
+	"\vdiagnostics\x18\x03 \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\"\xeb\x02\n" +
 	"\x0ePackageSummary\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tpublisher\x18\x02 \x01(\tR\tpublisher\x12\x18\n" +
@@ -3370,7 +3598,10 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x04tags\x18\t \x03(\tR\x04tags\x12=\n" +
 	"\fpublished_at\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\x12\x14\n" +
-	"\x05score\x18\v \x01(\x01R\x05score\"W\n" +
+	"\x05score\x18\v \x01(\x01R\x05score\x12\x1e\n" +
+	"\n" +
+	"deprecated\x18\f \x01(\bR\n" +
+	"deprecated\"W\n" +
 	"\x03Ref\x12\x1c\n" +
 	"\tpublisher\x18\x01 \x01(\tR\tpublisher\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
@@ -3378,7 +3609,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"constraint\x18\x03 \x01(\tR\n" +
 	"constraint\"=\n" +
 	"\x0fDescribeRequest\x12*\n" +
-	"\x03ref\x18\x01 \x01(\v2\x18.ggen.marketplace.v1.RefR\x03ref\"\xef\x04\n" +
+	"\x03ref\x18\x01 \x01(\v2\x18.ggen.marketplace.v1.RefR\x03ref\"\xb3\x05\n" +
 	"\x10DescribeResponse\x12=\n" +
 	"\asummary\x18\x01 \x01(\v2#.ggen.marketplace.v1.PackageSummaryR\asummary\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
@@ -3396,11 +3627,28 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	" \x01(\bR\x04held\x12\x1c\n" +
 	"\tproviders\x18\v \x01(\x05R\tproviders\x12\x1b\n" +
 	"\tpinned_to\x18\f \x01(\tR\bpinnedTo\x12A\n" +
-	"\vdiagnostics\x18\r \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\x1a8\n" +
+	"\vdiagnostics\x18\r \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\x12B\n" +
+	"\vdeprecation\x18\x0e \x01(\v2 .ggen.marketplace.v1.DeprecationR\vdeprecation\x1a8\n" +
 	"\n" +
 	"ExtraEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe5\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"o\n" +
+	"\vDeprecation\x12\x1c\n" +
+	"\tsuccessor\x18\x01 \x01(\tR\tsuccessor\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x88\x01\n" +
+	"\x0eDeclareRequest\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
+	"\apackage\x18\x02 \x01(\tR\apackage\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x1c\n" +
+	"\tsuccessor\x18\x04 \x01(\tR\tsuccessor\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\"\xc9\x01\n" +
+	"\x0fDeclareResponse\x12\x1c\n" +
+	"\tpublisher\x18\x01 \x01(\tR\tpublisher\x12\x19\n" +
+	"\blog_size\x18\x02 \x01(\x03R\alogSize\x12\x1c\n" +
+	"\tunchanged\x18\x03 \x01(\bR\tunchanged\x12\x1c\n" +
+	"\tannounced\x18\x04 \x01(\x05R\tannounced\x12A\n" +
+	"\vdiagnostics\x18\x05 \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\"\xe5\x01\n" +
 	"\vVersionInfo\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
@@ -3609,12 +3857,13 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x14REASON_ENGINE_FAILED\x10\x1c\x12\x19\n" +
 	"\x15REASON_ENGINE_TIMEOUT\x10\x1d\x12\x1a\n" +
 	"\x16REASON_ENGINE_DRAINING\x10\x1e\x12\x1a\n" +
-	"\x16REASON_ENGINE_CRASHING\x10\x1f2\xe9\x06\n" +
+	"\x16REASON_ENGINE_CRASHING\x10\x1f2\xbf\a\n" +
 	"\x12MarketplaceService\x12K\n" +
 	"\x04Info\x12 .ggen.marketplace.v1.InfoRequest\x1a!.ggen.marketplace.v1.InfoResponse\x12S\n" +
 	"\x06Search\x12\".ggen.marketplace.v1.SearchRequest\x1a#.ggen.marketplace.v1.SearchResponse0\x01\x12W\n" +
 	"\bDescribe\x12$.ggen.marketplace.v1.DescribeRequest\x1a%.ggen.marketplace.v1.DescribeResponse\x12X\n" +
-	"\aPublish\x12#.ggen.marketplace.v1.PublishRequest\x1a$.ggen.marketplace.v1.PublishResponse(\x010\x01\x12V\n" +
+	"\aPublish\x12#.ggen.marketplace.v1.PublishRequest\x1a$.ggen.marketplace.v1.PublishResponse(\x010\x01\x12T\n" +
+	"\aDeclare\x12#.ggen.marketplace.v1.DeclareRequest\x1a$.ggen.marketplace.v1.DeclareResponse\x12V\n" +
 	"\aInstall\x12#.ggen.marketplace.v1.InstallRequest\x1a$.ggen.marketplace.v1.InstallResponse0\x01\x12S\n" +
 	"\x06Verify\x12\".ggen.marketplace.v1.VerifyRequest\x1a#.ggen.marketplace.v1.VerifyResponse0\x01\x12Q\n" +
 	"\x06Status\x12\".ggen.marketplace.v1.StatusRequest\x1a#.ggen.marketplace.v1.StatusResponse\x12P\n" +
@@ -3638,7 +3887,7 @@ func file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP() []byte {
 }
 
 var file_ggen_marketplace_v1_marketplace_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_ggen_marketplace_v1_marketplace_proto_goTypes = []any{
 	(Reason)(0),                   // 0: ggen.marketplace.v1.Reason
 	(*Diagnostic)(nil),            // 1: ggen.marketplace.v1.Diagnostic
@@ -3652,116 +3901,124 @@ var file_ggen_marketplace_v1_marketplace_proto_goTypes = []any{
 	(*Ref)(nil),                   // 9: ggen.marketplace.v1.Ref
 	(*DescribeRequest)(nil),       // 10: ggen.marketplace.v1.DescribeRequest
 	(*DescribeResponse)(nil),      // 11: ggen.marketplace.v1.DescribeResponse
-	(*VersionInfo)(nil),           // 12: ggen.marketplace.v1.VersionInfo
-	(*Dependency)(nil),            // 13: ggen.marketplace.v1.Dependency
-	(*PublishRequest)(nil),        // 14: ggen.marketplace.v1.PublishRequest
-	(*PublishHeader)(nil),         // 15: ggen.marketplace.v1.PublishHeader
-	(*PublishResponse)(nil),       // 16: ggen.marketplace.v1.PublishResponse
-	(*FileList)(nil),              // 17: ggen.marketplace.v1.FileList
-	(*FileInfo)(nil),              // 18: ggen.marketplace.v1.FileInfo
-	(*PublishReceipt)(nil),        // 19: ggen.marketplace.v1.PublishReceipt
-	(*InstallRequest)(nil),        // 20: ggen.marketplace.v1.InstallRequest
-	(*LockedPackage)(nil),         // 21: ggen.marketplace.v1.LockedPackage
-	(*InstallResponse)(nil),       // 22: ggen.marketplace.v1.InstallResponse
-	(*InstalledPackage)(nil),      // 23: ggen.marketplace.v1.InstalledPackage
-	(*InstallReceipt)(nil),        // 24: ggen.marketplace.v1.InstallReceipt
-	(*VerifyRequest)(nil),         // 25: ggen.marketplace.v1.VerifyRequest
-	(*VerifyResponse)(nil),        // 26: ggen.marketplace.v1.VerifyResponse
-	(*VerifyResult)(nil),          // 27: ggen.marketplace.v1.VerifyResult
-	(*VerifyPaths)(nil),           // 28: ggen.marketplace.v1.VerifyPaths
-	(*VerifySummary)(nil),         // 29: ggen.marketplace.v1.VerifySummary
-	(*StatusRequest)(nil),         // 30: ggen.marketplace.v1.StatusRequest
-	(*StatusResponse)(nil),        // 31: ggen.marketplace.v1.StatusResponse
-	(*PeersRequest)(nil),          // 32: ggen.marketplace.v1.PeersRequest
-	(*PeersResponse)(nil),         // 33: ggen.marketplace.v1.PeersResponse
-	(*Peer)(nil),                  // 34: ggen.marketplace.v1.Peer
-	(*BootstrapRequest)(nil),      // 35: ggen.marketplace.v1.BootstrapRequest
-	(*BootstrapResponse)(nil),     // 36: ggen.marketplace.v1.BootstrapResponse
-	(*DialOutcome)(nil),           // 37: ggen.marketplace.v1.DialOutcome
-	(*WatchRequest)(nil),          // 38: ggen.marketplace.v1.WatchRequest
-	(*WatchResponse)(nil),         // 39: ggen.marketplace.v1.WatchResponse
-	(*StayRequest)(nil),           // 40: ggen.marketplace.v1.StayRequest
-	(*StayResponse)(nil),          // 41: ggen.marketplace.v1.StayResponse
-	(*StopRequest)(nil),           // 42: ggen.marketplace.v1.StopRequest
-	(*StopResponse)(nil),          // 43: ggen.marketplace.v1.StopResponse
-	nil,                           // 44: ggen.marketplace.v1.Error.MetadataEntry
-	nil,                           // 45: ggen.marketplace.v1.DescribeResponse.ExtraEntry
-	(*timestamppb.Timestamp)(nil), // 46: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 47: google.protobuf.Duration
+	(*Deprecation)(nil),           // 12: ggen.marketplace.v1.Deprecation
+	(*DeclareRequest)(nil),        // 13: ggen.marketplace.v1.DeclareRequest
+	(*DeclareResponse)(nil),       // 14: ggen.marketplace.v1.DeclareResponse
+	(*VersionInfo)(nil),           // 15: ggen.marketplace.v1.VersionInfo
+	(*Dependency)(nil),            // 16: ggen.marketplace.v1.Dependency
+	(*PublishRequest)(nil),        // 17: ggen.marketplace.v1.PublishRequest
+	(*PublishHeader)(nil),         // 18: ggen.marketplace.v1.PublishHeader
+	(*PublishResponse)(nil),       // 19: ggen.marketplace.v1.PublishResponse
+	(*FileList)(nil),              // 20: ggen.marketplace.v1.FileList
+	(*FileInfo)(nil),              // 21: ggen.marketplace.v1.FileInfo
+	(*PublishReceipt)(nil),        // 22: ggen.marketplace.v1.PublishReceipt
+	(*InstallRequest)(nil),        // 23: ggen.marketplace.v1.InstallRequest
+	(*LockedPackage)(nil),         // 24: ggen.marketplace.v1.LockedPackage
+	(*InstallResponse)(nil),       // 25: ggen.marketplace.v1.InstallResponse
+	(*InstalledPackage)(nil),      // 26: ggen.marketplace.v1.InstalledPackage
+	(*InstallReceipt)(nil),        // 27: ggen.marketplace.v1.InstallReceipt
+	(*VerifyRequest)(nil),         // 28: ggen.marketplace.v1.VerifyRequest
+	(*VerifyResponse)(nil),        // 29: ggen.marketplace.v1.VerifyResponse
+	(*VerifyResult)(nil),          // 30: ggen.marketplace.v1.VerifyResult
+	(*VerifyPaths)(nil),           // 31: ggen.marketplace.v1.VerifyPaths
+	(*VerifySummary)(nil),         // 32: ggen.marketplace.v1.VerifySummary
+	(*StatusRequest)(nil),         // 33: ggen.marketplace.v1.StatusRequest
+	(*StatusResponse)(nil),        // 34: ggen.marketplace.v1.StatusResponse
+	(*PeersRequest)(nil),          // 35: ggen.marketplace.v1.PeersRequest
+	(*PeersResponse)(nil),         // 36: ggen.marketplace.v1.PeersResponse
+	(*Peer)(nil),                  // 37: ggen.marketplace.v1.Peer
+	(*BootstrapRequest)(nil),      // 38: ggen.marketplace.v1.BootstrapRequest
+	(*BootstrapResponse)(nil),     // 39: ggen.marketplace.v1.BootstrapResponse
+	(*DialOutcome)(nil),           // 40: ggen.marketplace.v1.DialOutcome
+	(*WatchRequest)(nil),          // 41: ggen.marketplace.v1.WatchRequest
+	(*WatchResponse)(nil),         // 42: ggen.marketplace.v1.WatchResponse
+	(*StayRequest)(nil),           // 43: ggen.marketplace.v1.StayRequest
+	(*StayResponse)(nil),          // 44: ggen.marketplace.v1.StayResponse
+	(*StopRequest)(nil),           // 45: ggen.marketplace.v1.StopRequest
+	(*StopResponse)(nil),          // 46: ggen.marketplace.v1.StopResponse
+	nil,                           // 47: ggen.marketplace.v1.Error.MetadataEntry
+	nil,                           // 48: ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 50: google.protobuf.Duration
 }
 var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
-	44, // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
-	46, // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	47, // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
+	49, // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	8,  // 2: ggen.marketplace.v1.SearchResponse.packages:type_name -> ggen.marketplace.v1.PackageSummary
 	1,  // 3: ggen.marketplace.v1.SearchResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	46, // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
+	49, // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
 	9,  // 5: ggen.marketplace.v1.DescribeRequest.ref:type_name -> ggen.marketplace.v1.Ref
 	8,  // 6: ggen.marketplace.v1.DescribeResponse.summary:type_name -> ggen.marketplace.v1.PackageSummary
-	13, // 7: ggen.marketplace.v1.DescribeResponse.dependencies:type_name -> ggen.marketplace.v1.Dependency
-	12, // 8: ggen.marketplace.v1.DescribeResponse.versions:type_name -> ggen.marketplace.v1.VersionInfo
-	45, // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	16, // 7: ggen.marketplace.v1.DescribeResponse.dependencies:type_name -> ggen.marketplace.v1.Dependency
+	15, // 8: ggen.marketplace.v1.DescribeResponse.versions:type_name -> ggen.marketplace.v1.VersionInfo
+	48, // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
 	1,  // 10: ggen.marketplace.v1.DescribeResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	46, // 11: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
-	46, // 12: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
-	15, // 13: ggen.marketplace.v1.PublishRequest.header:type_name -> ggen.marketplace.v1.PublishHeader
-	3,  // 14: ggen.marketplace.v1.PublishResponse.progress:type_name -> ggen.marketplace.v1.Progress
-	17, // 15: ggen.marketplace.v1.PublishResponse.files:type_name -> ggen.marketplace.v1.FileList
-	19, // 16: ggen.marketplace.v1.PublishResponse.receipt:type_name -> ggen.marketplace.v1.PublishReceipt
-	18, // 17: ggen.marketplace.v1.FileList.files:type_name -> ggen.marketplace.v1.FileInfo
-	13, // 18: ggen.marketplace.v1.PublishReceipt.dependencies:type_name -> ggen.marketplace.v1.Dependency
-	1,  // 19: ggen.marketplace.v1.PublishReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	9,  // 20: ggen.marketplace.v1.InstallRequest.packages:type_name -> ggen.marketplace.v1.Ref
-	21, // 21: ggen.marketplace.v1.InstallRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
-	3,  // 22: ggen.marketplace.v1.InstallResponse.progress:type_name -> ggen.marketplace.v1.Progress
-	23, // 23: ggen.marketplace.v1.InstallResponse.installed:type_name -> ggen.marketplace.v1.InstalledPackage
-	24, // 24: ggen.marketplace.v1.InstallResponse.receipt:type_name -> ggen.marketplace.v1.InstallReceipt
-	21, // 25: ggen.marketplace.v1.InstalledPackage.locked:type_name -> ggen.marketplace.v1.LockedPackage
-	1,  // 26: ggen.marketplace.v1.InstallReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	21, // 27: ggen.marketplace.v1.VerifyRequest.packages:type_name -> ggen.marketplace.v1.LockedPackage
-	27, // 28: ggen.marketplace.v1.VerifyResponse.result:type_name -> ggen.marketplace.v1.VerifyResult
-	28, // 29: ggen.marketplace.v1.VerifyResponse.paths:type_name -> ggen.marketplace.v1.VerifyPaths
-	29, // 30: ggen.marketplace.v1.VerifyResponse.summary:type_name -> ggen.marketplace.v1.VerifySummary
-	1,  // 31: ggen.marketplace.v1.VerifySummary.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	46, // 32: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	1,  // 33: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	34, // 34: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
-	46, // 35: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
-	47, // 36: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
-	37, // 37: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
-	47, // 38: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
-	2,  // 39: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
-	46, // 40: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	8,  // 41: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
-	47, // 42: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
-	4,  // 43: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
-	6,  // 44: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
-	10, // 45: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
-	14, // 46: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
-	20, // 47: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
-	25, // 48: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
-	30, // 49: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
-	32, // 50: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
-	35, // 51: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
-	38, // 52: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
-	40, // 53: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
-	42, // 54: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
-	5,  // 55: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
-	7,  // 56: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
-	11, // 57: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
-	16, // 58: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
-	22, // 59: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
-	26, // 60: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
-	31, // 61: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
-	33, // 62: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
-	36, // 63: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
-	39, // 64: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
-	41, // 65: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
-	43, // 66: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
-	55, // [55:67] is the sub-list for method output_type
-	43, // [43:55] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	12, // 11: ggen.marketplace.v1.DescribeResponse.deprecation:type_name -> ggen.marketplace.v1.Deprecation
+	49, // 12: ggen.marketplace.v1.Deprecation.since:type_name -> google.protobuf.Timestamp
+	1,  // 13: ggen.marketplace.v1.DeclareResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	49, // 14: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
+	49, // 15: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
+	18, // 16: ggen.marketplace.v1.PublishRequest.header:type_name -> ggen.marketplace.v1.PublishHeader
+	3,  // 17: ggen.marketplace.v1.PublishResponse.progress:type_name -> ggen.marketplace.v1.Progress
+	20, // 18: ggen.marketplace.v1.PublishResponse.files:type_name -> ggen.marketplace.v1.FileList
+	22, // 19: ggen.marketplace.v1.PublishResponse.receipt:type_name -> ggen.marketplace.v1.PublishReceipt
+	21, // 20: ggen.marketplace.v1.FileList.files:type_name -> ggen.marketplace.v1.FileInfo
+	16, // 21: ggen.marketplace.v1.PublishReceipt.dependencies:type_name -> ggen.marketplace.v1.Dependency
+	1,  // 22: ggen.marketplace.v1.PublishReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	9,  // 23: ggen.marketplace.v1.InstallRequest.packages:type_name -> ggen.marketplace.v1.Ref
+	24, // 24: ggen.marketplace.v1.InstallRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
+	3,  // 25: ggen.marketplace.v1.InstallResponse.progress:type_name -> ggen.marketplace.v1.Progress
+	26, // 26: ggen.marketplace.v1.InstallResponse.installed:type_name -> ggen.marketplace.v1.InstalledPackage
+	27, // 27: ggen.marketplace.v1.InstallResponse.receipt:type_name -> ggen.marketplace.v1.InstallReceipt
+	24, // 28: ggen.marketplace.v1.InstalledPackage.locked:type_name -> ggen.marketplace.v1.LockedPackage
+	1,  // 29: ggen.marketplace.v1.InstallReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	24, // 30: ggen.marketplace.v1.VerifyRequest.packages:type_name -> ggen.marketplace.v1.LockedPackage
+	30, // 31: ggen.marketplace.v1.VerifyResponse.result:type_name -> ggen.marketplace.v1.VerifyResult
+	31, // 32: ggen.marketplace.v1.VerifyResponse.paths:type_name -> ggen.marketplace.v1.VerifyPaths
+	32, // 33: ggen.marketplace.v1.VerifyResponse.summary:type_name -> ggen.marketplace.v1.VerifySummary
+	1,  // 34: ggen.marketplace.v1.VerifySummary.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	49, // 35: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	1,  // 36: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	37, // 37: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
+	49, // 38: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
+	50, // 39: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
+	40, // 40: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
+	50, // 41: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
+	2,  // 42: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
+	49, // 43: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	8,  // 44: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
+	50, // 45: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
+	4,  // 46: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
+	6,  // 47: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
+	10, // 48: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
+	17, // 49: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
+	13, // 50: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
+	23, // 51: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
+	28, // 52: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
+	33, // 53: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
+	35, // 54: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
+	38, // 55: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
+	41, // 56: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
+	43, // 57: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
+	45, // 58: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
+	5,  // 59: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
+	7,  // 60: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
+	11, // 61: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
+	19, // 62: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
+	14, // 63: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
+	25, // 64: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
+	29, // 65: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
+	34, // 66: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
+	36, // 67: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
+	39, // 68: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
+	42, // 69: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
+	44, // 70: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
+	46, // 71: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
+	59, // [59:72] is the sub-list for method output_type
+	46, // [46:59] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_ggen_marketplace_v1_marketplace_proto_init() }
@@ -3769,21 +4026,21 @@ func file_ggen_marketplace_v1_marketplace_proto_init() {
 	if File_ggen_marketplace_v1_marketplace_proto != nil {
 		return
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[13].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[16].OneofWrappers = []any{
 		(*PublishRequest_Header)(nil),
 		(*PublishRequest_Chunk)(nil),
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[15].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[18].OneofWrappers = []any{
 		(*PublishResponse_Progress)(nil),
 		(*PublishResponse_Files)(nil),
 		(*PublishResponse_Receipt)(nil),
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[21].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[24].OneofWrappers = []any{
 		(*InstallResponse_Progress)(nil),
 		(*InstallResponse_Installed)(nil),
 		(*InstallResponse_Receipt)(nil),
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[25].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[28].OneofWrappers = []any{
 		(*VerifyResponse_Result)(nil),
 		(*VerifyResponse_Paths)(nil),
 		(*VerifyResponse_Summary)(nil),
@@ -3794,7 +4051,7 @@ func file_ggen_marketplace_v1_marketplace_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ggen_marketplace_v1_marketplace_proto_rawDesc), len(file_ggen_marketplace_v1_marketplace_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   45,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

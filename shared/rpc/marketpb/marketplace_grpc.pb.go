@@ -29,6 +29,7 @@ const (
 	MarketplaceService_Search_FullMethodName    = "/ggen.marketplace.v1.MarketplaceService/Search"
 	MarketplaceService_Describe_FullMethodName  = "/ggen.marketplace.v1.MarketplaceService/Describe"
 	MarketplaceService_Publish_FullMethodName   = "/ggen.marketplace.v1.MarketplaceService/Publish"
+	MarketplaceService_Declare_FullMethodName   = "/ggen.marketplace.v1.MarketplaceService/Declare"
 	MarketplaceService_Install_FullMethodName   = "/ggen.marketplace.v1.MarketplaceService/Install"
 	MarketplaceService_Verify_FullMethodName    = "/ggen.marketplace.v1.MarketplaceService/Verify"
 	MarketplaceService_Status_FullMethodName    = "/ggen.marketplace.v1.MarketplaceService/Status"
@@ -51,6 +52,7 @@ type MarketplaceServiceClient interface {
 	// 256 KiB; the client half-closes at its end. It gives progress, the file list
 	// in pieces, and last the receipt.
 	Publish(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PublishRequest, PublishResponse], error)
+	Declare(ctx context.Context, in *DeclareRequest, opts ...grpc.CallOption) (*DeclareResponse, error)
 	Install(ctx context.Context, in *InstallRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[InstallResponse], error)
 	Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyResponse], error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
@@ -118,6 +120,16 @@ func (c *marketplaceServiceClient) Publish(ctx context.Context, opts ...grpc.Cal
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type MarketplaceService_PublishClient = grpc.BidiStreamingClient[PublishRequest, PublishResponse]
+
+func (c *marketplaceServiceClient) Declare(ctx context.Context, in *DeclareRequest, opts ...grpc.CallOption) (*DeclareResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeclareResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_Declare_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *marketplaceServiceClient) Install(ctx context.Context, in *InstallRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[InstallResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -229,6 +241,7 @@ type MarketplaceServiceServer interface {
 	// 256 KiB; the client half-closes at its end. It gives progress, the file list
 	// in pieces, and last the receipt.
 	Publish(grpc.BidiStreamingServer[PublishRequest, PublishResponse]) error
+	Declare(context.Context, *DeclareRequest) (*DeclareResponse, error)
 	Install(*InstallRequest, grpc.ServerStreamingServer[InstallResponse]) error
 	Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
@@ -256,6 +269,9 @@ func (UnimplementedMarketplaceServiceServer) Describe(context.Context, *Describe
 }
 func (UnimplementedMarketplaceServiceServer) Publish(grpc.BidiStreamingServer[PublishRequest, PublishResponse]) error {
 	return status.Error(codes.Unimplemented, "method Publish not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) Declare(context.Context, *DeclareRequest) (*DeclareResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Declare not implemented")
 }
 func (UnimplementedMarketplaceServiceServer) Install(*InstallRequest, grpc.ServerStreamingServer[InstallResponse]) error {
 	return status.Error(codes.Unimplemented, "method Install not implemented")
@@ -349,6 +365,24 @@ func _MarketplaceService_Publish_Handler(srv interface{}, stream grpc.ServerStre
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type MarketplaceService_PublishServer = grpc.BidiStreamingServer[PublishRequest, PublishResponse]
+
+func _MarketplaceService_Declare_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeclareRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).Declare(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_Declare_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).Declare(ctx, req.(*DeclareRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _MarketplaceService_Install_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(InstallRequest)
@@ -444,6 +478,10 @@ var MarketplaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Describe",
 			Handler:    _MarketplaceService_Describe_Handler,
+		},
+		{
+			MethodName: "Declare",
+			Handler:    _MarketplaceService_Declare_Handler,
 		},
 		{
 			MethodName: "Status",
