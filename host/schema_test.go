@@ -29,6 +29,7 @@ var schemaFolder = filepath.Join("..", "docs", "schemas")
 var documents = map[string]any{
 	"search": render.Search{}, "info": render.Info{}, "install": render.Install{}, "list": render.List{}, "remove": render.Remove{},
 	"verify": render.Verify{}, "publish": render.Publish{}, "yank": render.Declared{}, "deprecate": render.Declared{},
+	"trust list": render.Pins{}, "trust pin": render.Repinned{}, "trust unpin": render.Repinned{},
 	"p2p start": render.Started{}, "p2p stop": render.Stopped{}, "p2p status": render.Status{},
 	"p2p peer-list": render.Peers{}, "p2p peer-info": render.Peer{}, "p2p bootstrap": render.Bootstrap{},
 	"plugin list": render.Plugins{}, "plugin verify": render.PluginVerify{}, "plugin install": render.InstalledPlugin{},
@@ -222,6 +223,9 @@ func TestDocumentsFollowTheirSchemas(t *testing.T) {
 		{"publish pkg/app --dry-run", "publish"},
 		{"yank app@1.0.0 --why bad", "yank"},
 		{"deprecate app --successor base", "deprecate"},
+		{"trust list", "trust list"},
+		{"trust pin app 3fc02d9edf53", "trust pin"},
+		{"trust unpin app", "trust unpin"},
 		{"search app", "search"},
 		{"search nothing-like-that", "search"},
 		{"info app", "info"},

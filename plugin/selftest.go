@@ -84,6 +84,8 @@ func (t *trial) steps() []step {
 		{"Install", t.install},
 		{"Verify", t.verify},
 		{"Declare", t.declare},
+		{"Pins", t.pins},
+		{"SetPin", t.setPin},
 		{"Status", t.status},
 		{"Peers", t.peers},
 		{"Bootstrap", t.bootstrap},
@@ -170,6 +172,19 @@ func (t *trial) verify(ctx context.Context) (string, error) {
 func (t *trial) declare(ctx context.Context) (string, error) {
 	receipt, err := t.m.Declare(ctx, shared.Statement{Kind: shared.StatementYank, Package: trialName, Version: "1.0.0"})
 	return fmt.Sprintf("yanked, in a log of %d", receipt.LogSize), err
+}
+
+func (t *trial) pins(ctx context.Context) (string, error) {
+	pins, err := t.m.Pins(ctx)
+	if err == nil && len(pins) != 1 {
+		err = fmt.Errorf("%d names are pinned, and one was used", len(pins))
+	}
+	return fmt.Sprintf("%d pinned", len(pins)), err
+}
+
+func (t *trial) setPin(ctx context.Context) (string, error) {
+	_, err := t.m.SetPin(ctx, trialName, t.published.Publisher)
+	return "pinned again", err
 }
 
 func (t *trial) status(ctx context.Context) (string, error) {

@@ -108,6 +108,13 @@ type PublishReceipt struct {
 	Diagnostics  []Diagnostic
 }
 
+// Pin says which publisher a bare name means on this node.
+type Pin struct {
+	Name      string
+	Publisher PublisherID
+	Since     time.Time // of its first use here, or of the user's word
+}
+
 // StatementKind is what a [Statement] says.
 type StatementKind string
 

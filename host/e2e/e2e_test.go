@@ -100,7 +100,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(func() { leave(t, dir) })
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"as": as, "address": address, "until": until, "killengine": killEngine, "engine": secondEngine},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"as": as, "address": address, "until": until, "killengine": killEngine, "engine": secondEngine, "publisher": publisherOf},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
 				return os.Getuid() == 0, nil
@@ -160,7 +160,7 @@ func checkDocument(ts *testscript.TestScript, args []string, failed bool) {
 		ts.Fatalf("standard output is not one line with one document: %v: %q", err, text)
 	}
 	command := args[0]
-	if command == "p2p" || command == "plugin" {
+	if command == "p2p" || command == "plugin" || command == "trust" {
 		command += "-" + args[1]
 	}
 	names := []string{command}
@@ -202,6 +202,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 type status struct {
+	Publisher       string   `json:"publisher"`
 	ListenAddresses []string `json:"listen_addresses"`
 	EnginePID       int      `json:"engine_pid"`
 }
@@ -213,6 +214,11 @@ func statusOf(ts *testscript.TestScript, peer string) status {
 	var st status
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &st))
 	return st
+}
+
+// publisherOf puts a peer's publisher ID into a variable: publisher PEER VARIABLE.
+func publisherOf(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[1], statusOf(ts, args[0]).Publisher)
 }
 
 // address puts a peer's first address into a variable: address PEER VARIABLE.

@@ -56,17 +56,31 @@ func (c *Catalog) Pin(names map[string]shared.PublisherID) error {
 	if len(added) == 0 {
 		return nil
 	}
+	return c.writePins(added)
+}
+
+// Repin durably binds a name to a publisher, whatever it was bound to, or to none.
+// It returns the pin of before. Errors: STORAGE.
+func (c *Catalog) Repin(name string, id shared.PublisherID) (former Pin, err error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	former, _ = c.Pinned(name)
+	if former.Publisher == id {
+		return former, nil
+	}
+	return former, c.writePins([]Pin{{Name: name, Publisher: id, FirstUse: c.clock().UTC().Truncate(time.Second)}})
+}
+
+// writePins stores pins, and removes those without a publisher. The caller holds
+// c.writing.
+func (c *Catalog) writePins(pins []Pin) error {
 	err := c.db.Update(func(tx *bbolt.Tx) error {
 		bucket, err := tx.CreateBucketIfNotExists(bucketPins)
 		if err != nil {
 			return err
 		}
-		for _, pin := range added {
-			value, err := json.Marshal(pin)
-			if err != nil {
-				return err
-			}
-			if err := bucket.Put([]byte(pin.Name), value); err != nil {
+		for _, pin := range pins {
+			if err := putPin(bucket, pin); err != nil {
 				return err
 			}
 		}
@@ -77,17 +91,31 @@ func (c *Catalog) Pin(names map[string]shared.PublisherID) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, pin := range added {
+	for _, pin := range pins {
 		c.pins[pin.Name] = pin
+		if pin.Publisher == "" {
+			delete(c.pins, pin.Name)
+		}
 	}
 	return nil
+}
+
+func putPin(bucket *bbolt.Bucket, pin Pin) error {
+	if pin.Publisher == "" {
+		return bucket.Delete([]byte(pin.Name))
+	}
+	value, err := json.Marshal(pin)
+	if err != nil {
+		return err
+	}
+	return bucket.Put([]byte(pin.Name), value)
 }
 
 // PublisherChanged is the refusal of a publisher that a name is not pinned to.
 func PublisherChanged(pin Pin, offered shared.PublisherID) error {
 	return shared.NewError(shared.ReasonUntrusted, "%s is pinned to publisher %s since %s, and not to %s",
 		pin.Name, pin.Publisher, pin.FirstUse.Format(time.DateOnly), offered).
-		WithHint("somebody else offers a package of the same name; if it is the other one that you want, use it with a home of its own (GGEN_HOME)").
+		WithHint("somebody else offers a package of the same name; if you are sure that it is the other one that you want: `ggen marketplace trust pin %s %s`", pin.Name, offered.Short()).
 		With("pinned", string(pin.Publisher)).With("offered", string(offered))
 }
 

@@ -48,6 +48,7 @@ func Run(t *testing.T, open Open) {
 		{"a release that is yanked is not chosen, until that is undone", yank},
 		{"a package that is deprecated says so, until that is undone", deprecate},
 		{"a statement about what was never released is refused", badStatements},
+		{"a name means the publisher that it is pinned to", pins},
 		{"what must not be published is refused by name", refusals},
 		{"a package that breaks off is not published", brokenUpload},
 		{"a large package travels in pieces", largePackage},
@@ -311,6 +312,40 @@ func badStatements(t *testing.T, m shared.Marketplace) {
 			_, err := m.Declare(t.Context(), s)
 			want(t, err, reason)
 		}
+	}
+}
+
+func pins(t *testing.T, m shared.Marketplace) {
+	none, err := m.Pins(t.Context())
+	if err != nil || len(none) != 0 {
+		t.Fatalf("pins of a fresh node: %+v, %v", none, err)
+	}
+	own := publish(t, m, shared.PublishRequest{}, Manifest("pinned", "1.0.0")).Publisher // pins it
+	other := shared.PublisherID(shared.DigestOf([]byte("somebody else")).Hex())
+	set := func(id, before shared.PublisherID) {
+		t.Helper()
+		former, err := m.SetPin(t.Context(), "pinned", id)
+		if err != nil || former.Name != "pinned" || former.Publisher != before {
+			t.Fatalf("former %+v, %v; want %s", former, err, before)
+		}
+	}
+	set(other, own)
+	_, err = m.Describe(t.Context(), shared.Ref{Name: "pinned"})
+	want(t, err, shared.ReasonUntrusted)
+	set(own[:shared.MinPublisherPrefix], other)
+	if all, err := m.Pins(t.Context()); err != nil || len(all) != 1 || all[0].Publisher != own || all[0].Since.IsZero() {
+		t.Fatalf("pins %+v, %v", all, err)
+	}
+	set("", own)
+	if all, err := m.Pins(t.Context()); err != nil || len(all) != 0 {
+		t.Fatalf("pins %+v, %v", all, err)
+	}
+	for reason, pin := range map[shared.Reason]shared.Pin{
+		shared.ReasonInvalidArgument: {Name: "../x", Publisher: own},
+		shared.ReasonNotFound:        {Name: "pinned", Publisher: "0000000000000000"},
+	} {
+		_, err := m.SetPin(t.Context(), pin.Name, pin.Publisher)
+		want(t, err, reason)
 	}
 }
 

@@ -80,6 +80,10 @@ func fromDeprecation(d *marketpb.Deprecation) *shared.Deprecation {
 	return &shared.Deprecation{Successor: d.GetSuccessor(), Why: d.GetWhy(), Since: fromTime(d.GetSince())}
 }
 
+func fromPin(p *marketpb.Pin) shared.Pin {
+	return shared.Pin{Name: p.GetName(), Publisher: shared.PublisherID(p.GetPublisher()), Since: fromTime(p.GetSince())}
+}
+
 func fromStatement(s *marketpb.DeclareRequest) shared.Statement {
 	return shared.Statement{
 		Kind: shared.StatementKind(s.GetKind()), Package: s.GetPackage(), Version: s.GetVersion(), Successor: s.GetSuccessor(), Why: s.GetWhy(),

@@ -77,6 +77,10 @@ func toDeprecation(d *shared.Deprecation) *marketpb.Deprecation {
 	return &marketpb.Deprecation{Successor: d.Successor, Why: d.Why, Since: toTime(d.Since)}
 }
 
+func toPin(p shared.Pin) *marketpb.Pin {
+	return &marketpb.Pin{Name: p.Name, Publisher: string(p.Publisher), Since: toTime(p.Since)}
+}
+
 func toStatement(s shared.Statement) *marketpb.DeclareRequest {
 	return &marketpb.DeclareRequest{Kind: string(s.Kind), Package: s.Package, Version: s.Version, Successor: s.Successor, Why: s.Why}
 }

@@ -32,6 +32,8 @@ const (
 	MarketplaceService_Declare_FullMethodName   = "/ggen.marketplace.v1.MarketplaceService/Declare"
 	MarketplaceService_Install_FullMethodName   = "/ggen.marketplace.v1.MarketplaceService/Install"
 	MarketplaceService_Verify_FullMethodName    = "/ggen.marketplace.v1.MarketplaceService/Verify"
+	MarketplaceService_Pins_FullMethodName      = "/ggen.marketplace.v1.MarketplaceService/Pins"
+	MarketplaceService_SetPin_FullMethodName    = "/ggen.marketplace.v1.MarketplaceService/SetPin"
 	MarketplaceService_Status_FullMethodName    = "/ggen.marketplace.v1.MarketplaceService/Status"
 	MarketplaceService_Peers_FullMethodName     = "/ggen.marketplace.v1.MarketplaceService/Peers"
 	MarketplaceService_Bootstrap_FullMethodName = "/ggen.marketplace.v1.MarketplaceService/Bootstrap"
@@ -55,6 +57,8 @@ type MarketplaceServiceClient interface {
 	Declare(ctx context.Context, in *DeclareRequest, opts ...grpc.CallOption) (*DeclareResponse, error)
 	Install(ctx context.Context, in *InstallRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[InstallResponse], error)
 	Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyResponse], error)
+	Pins(ctx context.Context, in *PinsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PinsResponse], error)
+	SetPin(ctx context.Context, in *SetPinRequest, opts ...grpc.CallOption) (*SetPinResponse, error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	Peers(ctx context.Context, in *PeersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeersResponse], error)
 	Bootstrap(ctx context.Context, in *BootstrapRequest, opts ...grpc.CallOption) (*BootstrapResponse, error)
@@ -169,6 +173,35 @@ func (c *marketplaceServiceClient) Verify(ctx context.Context, in *VerifyRequest
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type MarketplaceService_VerifyClient = grpc.ServerStreamingClient[VerifyResponse]
 
+func (c *marketplaceServiceClient) Pins(ctx context.Context, in *PinsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PinsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[4], MarketplaceService_Pins_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PinsRequest, PinsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_PinsClient = grpc.ServerStreamingClient[PinsResponse]
+
+func (c *marketplaceServiceClient) SetPin(ctx context.Context, in *SetPinRequest, opts ...grpc.CallOption) (*SetPinResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPinResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_SetPin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *marketplaceServiceClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -181,7 +214,7 @@ func (c *marketplaceServiceClient) Status(ctx context.Context, in *StatusRequest
 
 func (c *marketplaceServiceClient) Peers(ctx context.Context, in *PeersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeersResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[4], MarketplaceService_Peers_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[5], MarketplaceService_Peers_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +243,7 @@ func (c *marketplaceServiceClient) Bootstrap(ctx context.Context, in *BootstrapR
 
 func (c *marketplaceServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[5], MarketplaceService_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[6], MarketplaceService_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -244,6 +277,8 @@ type MarketplaceServiceServer interface {
 	Declare(context.Context, *DeclareRequest) (*DeclareResponse, error)
 	Install(*InstallRequest, grpc.ServerStreamingServer[InstallResponse]) error
 	Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error
+	Pins(*PinsRequest, grpc.ServerStreamingServer[PinsResponse]) error
+	SetPin(context.Context, *SetPinRequest) (*SetPinResponse, error)
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	Peers(*PeersRequest, grpc.ServerStreamingServer[PeersResponse]) error
 	Bootstrap(context.Context, *BootstrapRequest) (*BootstrapResponse, error)
@@ -278,6 +313,12 @@ func (UnimplementedMarketplaceServiceServer) Install(*InstallRequest, grpc.Serve
 }
 func (UnimplementedMarketplaceServiceServer) Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error {
 	return status.Error(codes.Unimplemented, "method Verify not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) Pins(*PinsRequest, grpc.ServerStreamingServer[PinsResponse]) error {
+	return status.Error(codes.Unimplemented, "method Pins not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) SetPin(context.Context, *SetPinRequest) (*SetPinResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPin not implemented")
 }
 func (UnimplementedMarketplaceServiceServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -406,6 +447,35 @@ func _MarketplaceService_Verify_Handler(srv interface{}, stream grpc.ServerStrea
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type MarketplaceService_VerifyServer = grpc.ServerStreamingServer[VerifyResponse]
 
+func _MarketplaceService_Pins_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(PinsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MarketplaceServiceServer).Pins(m, &grpc.GenericServerStream[PinsRequest, PinsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_PinsServer = grpc.ServerStreamingServer[PinsResponse]
+
+func _MarketplaceService_SetPin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).SetPin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_SetPin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).SetPin(ctx, req.(*SetPinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MarketplaceService_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -484,6 +554,10 @@ var MarketplaceService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _MarketplaceService_Declare_Handler,
 		},
 		{
+			MethodName: "SetPin",
+			Handler:    _MarketplaceService_SetPin_Handler,
+		},
+		{
 			MethodName: "Status",
 			Handler:    _MarketplaceService_Status_Handler,
 		},
@@ -512,6 +586,11 @@ var MarketplaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Verify",
 			Handler:       _MarketplaceService_Verify_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Pins",
+			Handler:       _MarketplaceService_Pins_Handler,
 			ServerStreams: true,
 		},
 		{
