@@ -45,9 +45,7 @@ func TestAnEngineInATerminal(t *testing.T) {
 		t.Errorf("notices %v", notices)
 	}
 	// A breakpoint: the process stands still for longer than an engine may.
-	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stopProcess(t, cmd.Process.Pid)
 	answered := make(chan error, 1)
 	go func() {
 		_, err := s.Search(t.Context(), shared.SearchQuery{})
@@ -55,7 +53,7 @@ func TestAnEngineInATerminal(t *testing.T) {
 	}()
 	select {
 	case err := <-answered:
-		t.Errorf("an answer from a process that stands still: %v", err)
+		t.Fatalf("an answer from a process that stands still: %v", err)
 	case <-time.After(7 * time.Second):
 	}
 	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,7 +89,7 @@ func TestFaults(t *testing.T) {
 		crash  string                                        // in a crash report
 	}{
 		{name: "SIGKILL", harm: signal(syscall.SIGKILL)},
-		{name: "SIGSTOP", harm: signal(syscall.SIGSTOP)},
+		{name: "SIGSTOP", harm: func(t *testing.T, _ engine.Config, state launch.State) { stopProcess(t, state.PID) }},
 		{name: "a panic in a handler", query: "fault:panic-in-handler", reason: shared.ReasonInternal, says: "a fault in a handler", crash: "a fault in a handler"},
 		{name: "a panic in a background goroutine", query: "fault:panic-in-background", reason: shared.ReasonEngineFailed, says: "panic: a fault in the background", crash: "a fault in the background"},
 		{name: "os.Exit", query: "fault:exit", reason: shared.ReasonEngineFailed, says: "ended without a word"},
@@ -298,7 +299,7 @@ func TestAnEngineThatIsAliveIsStoppedEvenIfItDoesNotAnswer(t *testing.T) {
 	cfg := config(t)
 	s, info := connect(t, cfg)
 	_ = s.Close()
-	kill(t, info.PID, syscall.SIGSTOP)
+	stopProcess(t, info.PID)
 	stopped, err := engine.Stop(t.Context(), cfg, time.Second)
 	if err != nil || !stopped {
 		t.Fatal(stopped, err)
@@ -306,6 +307,37 @@ func TestAnEngineThatIsAliveIsStoppedEvenIfItDoesNotAnswer(t *testing.T) {
 	if err := syscall.Kill(info.PID, 0); err == nil {
 		eventually(t, "the process is gone", func() bool { return syscall.Kill(info.PID, 0) != nil })
 	}
+}
+
+// stopProcess sends a SIGSTOP and waits until it has taken effect: a thread that
+// still runs may answer a call.
+func stopProcess(t *testing.T, pid int) {
+	t.Helper()
+	kill(t, pid, syscall.SIGSTOP)
+	eventually(t, "every thread stands still", func() bool { return standsStill(t, pid) })
+}
+
+// standsStill reads the state of each thread, which follows the command's name in
+// parentheses: see proc_pid_stat(5).
+func standsStill(t *testing.T, pid int) bool {
+	t.Helper()
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(stats) == 0 {
+		t.Fatalf("the threads of process %d: %v, %v", pid, stats, err)
+	}
+	for _, stat := range stats {
+		line, err := os.ReadFile(stat)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // the thread ended
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, state, _ := strings.Cut(string(line), ") "); !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // TestAStoppedEngineBreaksACallThatRuns: the first answer was given, and then the
@@ -318,7 +350,7 @@ func TestAStoppedEngineBreaksACallThatRuns(t *testing.T) {
 	go func() {
 		watching <- s.Watch(t.Context(), shared.WatchQuery{}, func(shared.Event) error { return nil })
 	}()
-	kill(t, info.PID, syscall.SIGSTOP)
+	stopProcess(t, info.PID)
 	select {
 	case err := <-watching:
 		if !errors.Is(err, shared.ReasonEngineFailed) || !strings.Contains(err.Error(), "engine 0.1.0") {
