@@ -38,7 +38,7 @@ func TestBashCompletion(t *testing.T) {
 		want  string // all of them, or with "…" the first ones
 	}{
 		{"commands of the program", []string{"ggen", ""}, "marketplace version"},
-		{"commands of a group", []string{"ggen", "marketplace", "p"}, "publish p2p plugin"},
+		{"commands of a group", []string{"ggen", "marketplace", "p"}, "publish package p2p plugin"},
 		{"commands of a group within", []string{"ggen", "marketplace", "p2p", "peer"}, "peer-list peer-info"},
 		{"behind a flag", []string{"ggen", "marketplace", "--json", "p2p", "sto"}, "stop"},
 		{"flags of a command", []string{"ggen", "marketplace", "install", "--s"}, "--save"},

@@ -302,6 +302,11 @@ func (s *folderSession) Publish(ctx context.Context, req shared.PublishRequest, 
 		receipt.Files = append(receipt.Files, shared.FileInfo{Path: name, Size: int64(len(files[name].Content)), Executable: files[name].Executable})
 	}
 	if req.DryRun {
+		receipt.Manifest = fmt.Sprintf("[package]\nname = %q\nversion = %q\n", r.Name, r.Version)
+		receipt.Statement = fmt.Sprintf(`{"kind":"release","name":%q}`, r.Name)
+		if req.Lint {
+			receipt.Findings = []shared.Finding{{Severity: shared.SeverityWarning, Rule: "license", File: "package.toml", Line: 1, Column: 1, Message: "no licence", Fix: "add one"}}
+		}
 		return receipt, nil
 	}
 	if req.Wait {

@@ -29,6 +29,7 @@ var schemaFolder = filepath.Join("..", "docs", "schemas")
 var documents = map[string]any{
 	"search": render.Search{}, "info": render.Info{}, "install": render.Install{}, "list": render.List{}, "remove": render.Remove{},
 	"verify": render.Verify{}, "publish": render.Publish{}, "yank": render.Declared{}, "deprecate": render.Declared{},
+	"package new": render.NewPackage{}, "package lint": render.Lint{},
 	"trust list": render.Pins{}, "trust pin": render.Repinned{}, "trust unpin": render.Repinned{},
 	"p2p start": render.Started{}, "p2p stop": render.Stopped{}, "p2p status": render.Status{},
 	"p2p peer-list": render.Peers{}, "p2p peer-info": render.Peer{}, "p2p bootstrap": render.Bootstrap{},
@@ -221,6 +222,8 @@ func TestDocumentsFollowTheirSchemas(t *testing.T) {
 		{"publish pkg/base", "publish"},
 		{"publish pkg/app", "publish"},
 		{"publish pkg/app --dry-run", "publish"},
+		{"package new fresh --kind gpack", "package new"},
+		{"package lint pkg/app", "package lint"},
 		{"yank app@1.0.0 --why bad", "yank"},
 		{"deprecate app --successor base", "deprecate"},
 		{"trust list", "trust list"},

@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -27,7 +26,11 @@ func (e *Engine) Publish(ctx context.Context, req shared.PublishRequest, tree io
 	if len(req.RequestID) > maxRequestID {
 		return receipt, shared.NewError(shared.ReasonInvalidArgument, "the request ID has %d bytes; %d are allowed", len(req.RequestID), maxRequestID)
 	}
-	packed, err := archive.Pack(ctx, &reportingReader{tree: tree, report: report}, e.store.Scratch(), archive.DefaultLimits())
+	tree = &reportingReader{tree: tree, report: report}
+	if req.Lint {
+		return e.lint(ctx, tree)
+	}
+	packed, err := archive.Pack(ctx, tree, e.store.Scratch(), archive.DefaultLimits())
 	if err != nil {
 		return receipt, named(err, "publish")
 	}
@@ -36,10 +39,10 @@ func (e *Engine) Publish(ctx context.Context, req shared.PublishRequest, tree io
 	if err != nil {
 		return receipt, err
 	}
-	receipt = receiptOf(d.body, packed, e.publisherID)
+	receipt = d.receipt(e.publisherID)
 	switch {
 	case req.DryRun:
-		receipt.DryRun = true
+		d.show(&receipt)
 	case req.RequestID == "":
 		err = e.release(ctx, req, d, executed{}, &receipt, report)
 	default:
@@ -50,15 +53,18 @@ func (e *Engine) Publish(ctx context.Context, req shared.PublishRequest, tree io
 
 // draft is a release that is checked, and neither stored nor signed.
 type draft struct {
-	packed *archive.Packed
-	index  []byte
-	body   publisher.Release
+	packed   *archive.Packed
+	manifest *manifest.Manifest
+	remarks  []shared.Finding // on the manifest
+	index    []byte
+	body     publisher.Release
+	entry    []byte // what would be signed now
 }
 
 func (d draft) String() string { return d.body.Name + "@" + d.body.Version }
 
 func (e *Engine) draft(packed *archive.Packed) (draft, error) {
-	m, err := readManifest(packed)
+	m, remarks, err := readManifest(packed)
 	if err != nil {
 		return draft{}, named(err, "publish")
 	}
@@ -66,11 +72,19 @@ func (e *Engine) draft(packed *archive.Packed) (draft, error) {
 	if err != nil {
 		return draft{}, named(err, "publish %s", m.Name)
 	}
-	d := draft{packed: packed, index: index, body: releaseOf(m, packed.Index, index)}
-	if _, err := (publisher.Entry{Kind: publisher.KindRelease, Publisher: e.publisherID, Time: time.Now().Unix(), Release: &d.body}).Encode(); err != nil {
+	d := draft{packed: packed, manifest: m, remarks: remarks, index: index, body: releaseOf(m, packed.Index, index)}
+	d.entry, err = publisher.Entry{Kind: publisher.KindRelease, Publisher: e.publisherID, Time: e.now().Unix(), Release: &d.body}.Encode()
+	if err != nil {
 		return draft{}, shared.NewError(shared.ReasonInvalidManifest, "%s: %w", m.File, err).With("file", m.File)
 	}
 	return d, nil
+}
+
+// show adds what only a dry run tells.
+func (d draft) show(receipt *shared.PublishReceipt) {
+	receipt.DryRun = true
+	receipt.Manifest = string(d.manifest.Normal())
+	receipt.Statement = string(d.entry)
 }
 
 // releaseOnce releases a draft, unless a call of the same ID has done so. Calls that
@@ -217,22 +231,27 @@ func (e *Engine) announce(ctx context.Context, u publisher.Update) (told int, er
 // manifestLimit is manifest.MaxSize as package archive counts.
 const manifestLimit = int64(manifest.MaxSize)
 
-func readManifest(packed *archive.Packed) (*manifest.Manifest, error) {
-	var top []string
-	for _, f := range packed.Index.Files {
-		if !f.Dir && !strings.Contains(f.Path, "/") {
-			top = append(top, f.Path)
-		}
-	}
-	file, err := manifest.Find(top)
+// readManifest returns the manifest of a package with remarks that forbid nothing.
+func readManifest(packed *archive.Packed) (*manifest.Manifest, []shared.Finding, error) {
+	file, err := manifest.Find(topLevel(packed.Index))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	data, err := packed.ReadFile(file, manifestLimit)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return manifest.Parse(file, data)
+}
+
+// topLevel lists the files in the package's own folder.
+func topLevel(ix *archive.Index) (names []string) {
+	for _, f := range ix.Files {
+		if !f.Dir && !strings.Contains(f.Path, "/") {
+			names = append(names, f.Path)
+		}
+	}
+	return names
 }
 
 // releaseOf is what the publisher will sign. Texts that are longer than a log
@@ -272,18 +291,21 @@ func cutList(list []string, count, most int) []string {
 	return list
 }
 
-func receiptOf(body publisher.Release, packed *archive.Packed, id shared.PublisherID) shared.PublishReceipt {
-	receipt := shared.PublishReceipt{Package: body.Name, Version: body.Version, Publisher: id, Digest: body.Archive.Digest, Size: body.Archive.Size}
-	for _, f := range packed.Index.Files {
+func (d draft) receipt(id shared.PublisherID) shared.PublishReceipt {
+	receipt := shared.PublishReceipt{Package: d.body.Name, Version: d.body.Version, Publisher: id, Digest: d.body.Archive.Digest, Size: d.body.Archive.Size}
+	for _, f := range d.packed.Index.Files {
 		if !f.Dir {
 			receipt.Files = append(receipt.Files, shared.FileInfo{Path: f.Path, Size: f.Size, Executable: f.Executable, Digest: f.Digest})
 		}
 	}
-	for _, dep := range body.Dependencies {
+	for _, dep := range d.body.Dependencies {
 		receipt.Dependencies = append(receipt.Dependencies, shared.Dependency(dep))
 	}
-	for _, skipped := range packed.Skipped {
+	for _, skipped := range d.packed.Skipped {
 		receipt.Diagnostics = append(receipt.Diagnostics, shared.Diagnostic{Severity: shared.SeverityInfo, Message: skipped + "/ is left out of the package"})
+	}
+	for _, f := range d.remarks {
+		receipt.Diagnostics = append(receipt.Diagnostics, shared.Diagnostic{Severity: f.Severity, Message: f.Where() + ": " + f.Message, Hint: f.Fix})
 	}
 	return receipt
 }

@@ -36,44 +36,6 @@ func (e *Engine) Search(ctx context.Context, query shared.SearchQuery) (shared.S
 
 const connectHint = "connect to a peer: `ggen marketplace p2p bootstrap ADDRESS`, or set GGEN_P2P_BOOTSTRAP"
 
-// Describe tells what the catalogue knows of a package; see [shared.Marketplace].
-func (e *Engine) Describe(ctx context.Context, ref shared.Ref) (shared.PackageDetails, error) {
-	pkg, err := e.choose(ctx, ref)
-	if err != nil {
-		return shared.PackageDetails{}, named(err, "info %s", ref)
-	}
-	rel, err := pick(pkg, ref)
-	if err != nil {
-		return shared.PackageDetails{}, named(err, "info %s", ref)
-	}
-	details := shared.PackageDetails{
-		PackageSummary: summaryOf(rel),
-		Digest:         rel.Archive.Digest, Size: rel.Archive.Size, FileCount: rel.Files,
-		Keywords: rel.Keywords, Repository: rel.Repository,
-		Held: e.store.Has(rel.Archive.Digest), Providers: -1,
-	}
-	for _, dep := range rel.Dependencies {
-		details.Dependencies = append(details.Dependencies, shared.Dependency(dep))
-	}
-	for _, r := range pkg.Releases {
-		details.Versions = append(details.Versions, shared.VersionInfo{
-			Version: r.Version, Digest: r.Archive.Digest, Size: r.Archive.Size,
-			PublishedAt: r.PublishedAt, FirstSeen: r.FirstSeen, Yanked: r.Yanked,
-		})
-	}
-	details.Deprecation, details.Deprecated = pkg.Deprecation, pkg.Deprecation != nil
-	if pin, ok := e.catalog.Pinned(rel.Name); ok {
-		details.PinnedTo = pin.Publisher
-	}
-	if _, head, ok := e.catalog.Head(rel.Publisher); ok && !head.Fresh(e.now()) {
-		details.Diagnostics = append(details.Diagnostics, shared.Diagnostic{
-			Severity: shared.SeverityWarning,
-			Message:  "the publisher has not confirmed its log since " + head.Time.UTC().Format("2006-01-02") + ": newer releases may be kept from this peer",
-		})
-	}
-	return details, nil
-}
-
 func summaryOf(rel *catalog.Release) shared.PackageSummary {
 	return shared.PackageSummary{
 		Name: rel.Name, Publisher: rel.Publisher, Version: rel.Version, Title: rel.Title, Description: rel.Description,

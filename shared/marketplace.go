@@ -96,6 +96,7 @@ type Severity string
 const (
 	SeverityInfo    Severity = "info"
 	SeverityWarning Severity = "warning"
+	SeverityError   Severity = "error" // of a [Finding] only: the package cannot be published
 )
 
 // Diagnostic is a remark that travels beside a result: the call succeeded, and

@@ -1,6 +1,9 @@
 package shared
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // SearchQuery asks for packages. Zero values do not filter.
 type SearchQuery struct {
@@ -47,12 +50,27 @@ type PackageDetails struct {
 	Repository   string
 	Dependencies []Dependency
 	Versions     []VersionInfo // newest first
-	Extra        map[string]string
-	Held         bool // this node has the content of Version
-	Providers    int  // other peers known to hold it; -1 when not asked
+	Held         bool          // this node has the content of Version
+	Providers    int           // other peers known to hold it; -1 when not asked
 	PinnedTo     PublisherID
 	Deprecation  *Deprecation // nil: it is not deprecated
 	Diagnostics  []Diagnostic
+
+	// What only the package's manifest says. It is known while this node has the
+	// content.
+	Readme string // path in the package
+	Ggen   string // range of versions of ggen that can use it; empty for any
+	Inputs []Input
+	Extra  map[string]string // keys that mean nothing here
+}
+
+// Input is a value that a package's templates ask their user for.
+type Input struct {
+	Name        string
+	Type        string // as the manifest states it, mostly "string"
+	Required    bool
+	Default     string // empty if there is none
+	Description string
 }
 
 // Deprecation is a publisher's advice against a package of its own.
@@ -89,6 +107,32 @@ type PublishRequest struct {
 	RequestID string
 	DryRun    bool // check and show; store, sign and announce nothing
 	Wait      bool // also wait for the DHT records, and report on them
+	// Lint makes it a dry run that tells everything that is wrong with the package,
+	// and what could be better, as findings of the receipt: mistakes of the package
+	// are no error then.
+	Lint bool
+}
+
+// Finding is one thing that is wrong with a package, or could be better.
+type Finding struct {
+	Severity Severity
+	Rule     string // stable name of what was checked, such as "license"
+	File     string // path in the package; empty for the package as a whole
+	Line     int    // from 1; 0 when the finding has no line
+	Column   int    // in bytes, from 1; 0 when Line is
+	Message  string // what is wrong, in one line
+	Fix      string // what to do; may have several lines
+}
+
+// Where is the place as compilers write it: file, file:line or file:line:column.
+func (f Finding) Where() string {
+	switch {
+	case f.Line == 0:
+		return f.File
+	case f.Column == 0:
+		return fmt.Sprintf("%s:%d", f.File, f.Line)
+	}
+	return fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)
 }
 
 // PublishReceipt says what was published and how far it got.
@@ -106,6 +150,10 @@ type PublishReceipt struct {
 	Announced    int // peers in the announcement mesh when it was handed over
 	Recorded     int // DHT records stored; only with Wait
 	Diagnostics  []Diagnostic
+
+	Manifest  string    // its normal form, as TOML; only of a dry run
+	Statement string    // what would be signed, as JSON; only of a dry run
+	Findings  []Finding // by place, at most 100; only with Lint. Without an error among them the package can be published
 }
 
 // Pin says which publisher a bare name means on this node.

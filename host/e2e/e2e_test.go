@@ -160,7 +160,7 @@ func checkDocument(ts *testscript.TestScript, args []string, failed bool) {
 		ts.Fatalf("standard output is not one line with one document: %v: %q", err, text)
 	}
 	command := args[0]
-	if command == "p2p" || command == "plugin" || command == "trust" {
+	if command == "p2p" || command == "plugin" || command == "trust" || command == "package" {
 		command += "-" + args[1]
 	}
 	names := []string{command}

@@ -1,9 +1,12 @@
 // Package folder reads a package folder as a tar stream, which is how a publish
 // hands it to an engine.
 //
-// It names what it finds and judges nothing: a symbolic link travels as a symbolic
+// It leaves out what the author wants left out: by `include` and `exclude` of the
+// manifest and by files .ggenignore, as docs/PACKAGE.md describes. Beyond that it
+// names what it finds and judges nothing: a symbolic link travels as a symbolic
 // link, for the engine to refuse by name, and is never followed. Which files a
-// package may hold, how many and how large, the engine decides.
+// package may hold, how many and how large, the engine decides, and it refuses what
+// looks like a secret.
 package folder
 
 import (
@@ -15,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -57,34 +61,63 @@ func Open(dir string) (*Folder, error) {
 // Close releases the folder.
 func (f *Folder) Close() error { return f.root.Close() }
 
-// writeTar writes everything below the folder in the order of names, without
-// holding a file in memory. It ends with an error, and the stream without its end,
-// when a file cannot be read or changes while it is read. Errors: INVALID_PACKAGE
-// with metadata path, the writer's own, ctx's.
+// writeTar writes what belongs to the package in the order of names, without
+// holding a file in memory; folders appear only if they are empty. It ends with an
+// error, and the stream without its end, when a file cannot be read or changes while
+// it is read, or a pattern cannot be followed. Errors: INVALID_PACKAGE (about a file
+// with metadata path), the writer's own, ctx's.
 func (f *Folder) writeTar(ctx context.Context, w io.Writer) error {
+	selected, err := f.readSelection()
+	if err != nil {
+		return err
+	}
 	tw := tar.NewWriter(w)
-	err := fs.WalkDir(f.root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
+	var last walked // the last folder, of which nobody knows yet whether it is empty
+	err = fs.WalkDir(f.root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err != nil {
 			return f.unreadable(name, err)
 		}
-		if name == "." {
-			return nil
+		if err := f.addIfEmpty(tw, last, name, selected); err != nil {
+			return err
 		}
-		if slices.Contains(skipped, name) {
+		last = walked{}
+		if name != "." && (slices.Contains(skipped, name) || selected.leftOut(name, entry.IsDir())) {
 			if entry.IsDir() {
 				return fs.SkipDir
 			}
 			return nil
+		}
+		if entry.IsDir() {
+			last = walked{name, entry}
+			return selected.enter(name)
 		}
 		return f.add(tw, name, entry)
 	})
 	if err != nil {
 		return err
 	}
+	if err := f.addIfEmpty(tw, last, "", selected); err != nil {
+		return err
+	}
 	return tw.Close()
+}
+
+// walked is an entry that was met on the way.
+type walked struct {
+	name  string
+	entry fs.DirEntry
+}
+
+// addIfEmpty adds a folder unless what comes next lies in it. One whose files are all
+// left out is not empty, and not part of the package.
+func (f *Folder) addIfEmpty(tw *tar.Writer, dir walked, next string, selected *selection) error {
+	if dir.entry == nil || dir.name == "." || strings.HasPrefix(next, dir.name+"/") || !selected.holdsEmpty(dir.name) {
+		return nil
+	}
+	return f.add(tw, dir.name, dir.entry)
 }
 
 func (f *Folder) add(tw *tar.Writer, name string, entry fs.DirEntry) error {

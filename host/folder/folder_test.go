@@ -75,7 +75,7 @@ func TestTar(t *testing.T) {
 	if err := errors.Join(os.Chmod(filepath.Join(dir, "a", "run.sh"), 0o755), os.Mkdir(filepath.Join(dir, "empty"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	want := ".gitignore *|a/|a/.git/|a/.git/config nested|a/run.sh* x|b.txt b|empty/"
+	want := ".gitignore *|a/.git/config nested|a/run.sh* x|b.txt b|empty/"
 	if os.Symlink("/etc/passwd", filepath.Join(dir, "z")) == nil {
 		want += "|z -> /etc/passwd"
 	}

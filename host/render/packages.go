@@ -1,7 +1,9 @@
 package render
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -132,6 +134,9 @@ type Info struct {
 	Repository   string             `json:"repository"`            // where its sources are
 	Dependencies []Dependency       `json:"dependencies"`          // what it needs
 	Versions     []Version          `json:"versions"`              // releases, newest first
+	Readme       string             `json:"readme,omitempty"`      // path in the package; this and the next three are known while this peer has the content
+	Ggen         string             `json:"ggen,omitempty"`        // range of versions of ggen that can use it; absent for any
+	Inputs       []Input            `json:"inputs"`                // what the templates ask for
 	Extra        map[string]string  `json:"extra"`                 // keys of the manifest that are not known here
 	Held         bool               `json:"held"`                  // this peer has the content
 	Providers    int                `json:"providers"`             // other peers known to hold it; -1 when nobody was asked
@@ -152,6 +157,7 @@ func NewInfo(d shared.PackageDetails) Info {
 	doc := Info{
 		Package: newPackage(d.PackageSummary), Digest: d.Digest, Size: d.Size, FileCount: d.FileCount, Keywords: orEmpty(d.Keywords),
 		Repository: d.Repository, Dependencies: newDependencies(d.Dependencies), Versions: []Version{}, Extra: d.Extra,
+		Readme: d.Readme, Ggen: d.Ggen, Inputs: newInputs(d.Inputs),
 		Held: d.Held, Providers: d.Providers, PinnedTo: d.PinnedTo, Diagnostics: remarks(d.Diagnostics),
 	}
 	if d.Deprecation != nil {
@@ -223,10 +229,21 @@ func (d Info) Text(p *Page) {
 		"Publisher", string(d.Publisher), "Pinned", pinned, "Author", d.Author, "License", d.License, "Category", d.Category,
 		"Tags", strings.Join(d.Tags, ", "), "Keywords", strings.Join(d.Keywords, ", "), "Repository", d.Repository,
 		"Published", published, "Size", fmt.Sprintf("%s in %s", Bytes(d.Size), plural(d.FileCount, "file", "files")),
-		"Digest", string(d.Digest), "Content", held, "Needs", strings.Join(deps, ", "), "Versions", strings.Join(versions, ", "),
+		"Digest", string(d.Digest), "Content", held, "Readme", d.Readme, "Needs", strings.Join(deps, ", "), "For ggen", d.Ggen, "Versions", strings.Join(versions, ", "),
 	)
-	for _, key := range sortedKeys(d.Extra) {
-		p.Fields(key, d.Extra[key])
+	if len(d.Inputs) > 0 {
+		p.Line("")
+		p.Line("Inputs of the templates:")
+		for _, input := range d.Inputs {
+			p.Line("  %s", input)
+		}
+	}
+	if len(d.Extra) > 0 {
+		p.Line("")
+		p.Line("Also in the manifest:")
+		for _, key := range sortedKeys(d.Extra) {
+			p.Line("  %s = %s", Clean(key), Clean(d.Extra[key]))
+		}
 	}
 }
 
@@ -252,6 +269,8 @@ type Publish struct {
 	DryRun       bool               `json:"dry_run"`               // nothing was changed
 	Announced    int                `json:"announced"`             // peers that it was announced to
 	Recorded     int                `json:"recorded"`              // DHT records stored; 0 unless waited for
+	Manifest     string             `json:"manifest,omitempty"`    // in its normal form, as TOML; only of a dry run
+	Statement    json.RawMessage    `json:"statement,omitempty"`   // the log entry that would be signed; only of a dry run
 	Diagnostics  []Remark           `json:"diagnostics,omitempty"` // remarks beside the result
 
 	waited bool
@@ -267,6 +286,10 @@ func NewPublish(r shared.PublishReceipt, waited bool) Publish {
 	for _, f := range r.Files {
 		doc.Files = append(doc.Files, File(f))
 	}
+	if json.Valid([]byte(r.Statement)) {
+		doc.Statement = json.RawMessage(r.Statement)
+	}
+	doc.Manifest = r.Manifest
 	return doc
 }
 
@@ -302,6 +325,7 @@ func (d Publish) Text(p *Page) {
 		p.Table([]string{"SIZE", "MODE", "FILE"}, rows)
 	}
 	if d.DryRun {
+		d.plan(p)
 		return
 	}
 	reached := fmt.Sprintf("Announced to %s", plural(d.Announced, "peer", "peers"))
@@ -309,6 +333,23 @@ func (d Publish) Text(p *Page) {
 		reached += fmt.Sprintf("; %s in the DHT", plural(d.Recorded, "record", "records"))
 	}
 	p.Line("%s.", reached)
+}
+
+// plan shows what a dry run tells besides the files.
+func (d Publish) plan(p *Page) {
+	if d.Manifest != "" {
+		p.Line("")
+		p.Line("The manifest, as everybody will read it:")
+		p.Line("")
+		p.block(d.Manifest)
+	}
+	var statement bytes.Buffer
+	if len(d.Statement) > 0 && json.Indent(&statement, d.Statement, "", "  ") == nil {
+		p.Line("")
+		p.Line("What would be signed:")
+		p.Line("")
+		p.block(statement.String())
+	}
 }
 
 // publishers lists the distinct publishers of a list, shortened.

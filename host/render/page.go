@@ -63,6 +63,14 @@ func (p *Page) Table(header []string, rows [][]string) {
 	}
 }
 
+// block writes a text of several lines, indented by four columns more than it is.
+func (p *Page) block(text string) {
+	for line := range strings.Lines(text) {
+		code := strings.TrimLeft(line, " ")
+		p.Line("    %*s%s", len(line)-len(code), "", Clean(code))
+	}
+}
+
 // Fields writes names and values below each other and skips empty values.
 func (p *Page) Fields(pairs ...string) {
 	longest := 0

@@ -9,7 +9,9 @@
 // Both directions treat their input as hostile: only regular files and folders
 // pass, paths are checked by name ([CheckPath]), and everything is bounded
 // ([Limits]). What a manifest says is for package manifest; where blobs live is
-// for package store; which files an author leaves out is decided by the host.
+// for package store; which files an author leaves out is decided by the host. What
+// looks like a secret is refused when a package is made, and not when one is
+// unpacked: then it is public already.
 package archive
 
 import (
@@ -86,14 +88,33 @@ func (p *Packed) Close() error {
 // twice while it works. Errors: INVALID_PACKAGE with metadata path (or without,
 // for a stream that is no tar or ends early), LIMIT_EXCEEDED, STORAGE_FULL,
 // STORAGE, the reader's own.
-func Pack(ctx context.Context, r io.Reader, scratch string, limits Limits) (_ *Packed, err error) {
+func Pack(ctx context.Context, r io.Reader, scratch string, limits Limits) (*Packed, error) {
+	return pack(ctx, r, scratch, newTree(limits))
+}
+
+// maxProblems bounds what is said about one package.
+const maxProblems = 100
+
+// Inspect is a [Pack] that goes on after a file that cannot be part of a package:
+// it returns an INVALID_PACKAGE error for each, with metadata path, and the archive
+// of the others and of the files with secrets in their content, to look at and not
+// to publish. packed is nil if nothing is left. More than 100 problems, and those of
+// the package as a whole, are an error as with Pack.
+func Inspect(ctx context.Context, r io.Reader, scratch string, limits Limits) (packed *Packed, problems []*shared.Error, err error) {
+	tree := newTree(limits)
+	tree.inspecting = true
+	packed, err = pack(ctx, r, scratch, tree)
+	return packed, tree.problems, err
+}
+
+// pack fills tree and writes its archive, if there is anything in it.
+func pack(ctx context.Context, r io.Reader, scratch string, tree *tree) (_ *Packed, err error) {
 	spool, err := os.CreateTemp(scratch, "spool-*")
 	if err != nil {
 		return nil, storage(scratch, err)
 	}
 	defer func() { err = errors.Join(err, spool.Close(), os.Remove(spool.Name())) }()
-	tree := newTree(limits)
-	if err := tree.read(ctx, r, spool); err != nil {
+	if err := tree.read(ctx, r, spool); err != nil || len(tree.nodes) == 0 {
 		return nil, err
 	}
 	nodes := tree.sorted()

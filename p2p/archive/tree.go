@@ -32,6 +32,9 @@ type tree struct {
 	folded  map[string]string // folded path → path
 	skipped map[string]bool
 	bytes   int64 // of all files' contents
+	// inspecting collects problems, to tell all of them; otherwise the first one ends.
+	inspecting bool
+	problems   []*shared.Error
 }
 
 func newTree(limits Limits) *tree {
@@ -58,7 +61,7 @@ func (t *tree) read(ctx context.Context, r io.Reader, spool *os.File) error {
 		if err != nil {
 			return src.blame(err, "the package's files")
 		}
-		if err := t.add(header, src, tr, disk); err != nil {
+		if err := t.add(header, src, tr, disk); err != nil && !t.collect(err) {
 			return err
 		}
 		// Of what was skipped. A sparse file can claim any size and need no bytes for
@@ -67,10 +70,21 @@ func (t *tree) read(ctx context.Context, r io.Reader, spool *os.File) error {
 			return src.blame(err, header.Name)
 		}
 	}
-	if len(t.nodes) == 0 {
+	if len(t.nodes) == 0 && len(t.problems) == 0 {
 		return shared.NewError(shared.ReasonInvalidPackage, "the package holds no files")
 	}
 	return nil
+}
+
+// collect keeps an error that is about one file, when inspecting.
+func (t *tree) collect(err error) bool {
+	var problem *shared.Error
+	if !t.inspecting || len(t.problems) >= maxProblems || !errors.As(err, &problem) ||
+		problem.Reason != shared.ReasonInvalidPackage || problem.Metadata["path"] == "" {
+		return false
+	}
+	t.problems = append(t.problems, problem)
+	return true
 }
 
 func (t *tree) add(header *tar.Header, src *source, content io.Reader, out *disk) error {
@@ -93,6 +107,12 @@ func (t *tree) add(header *tar.Header, src *source, content io.Reader, out *disk
 	default:
 		return refuse(name, "it is neither a regular file nor a folder (%s)", typeName(header.Typeflag))
 	}
+	if what := secretByName(name); what != "" && header.Typeflag == tar.TypeReg {
+		if err := CheckPath(name); err != nil {
+			return err
+		}
+		return refuseSecret(name, what)
+	}
 	n := &node{path: name, dir: header.Typeflag == tar.TypeDir, executable: header.Mode&0o111 != 0, size: header.Size, spool: t.bytes}
 	if n.dir {
 		n.executable, n.size = false, 0
@@ -114,6 +134,13 @@ func (t *tree) add(header *tar.Header, src *source, content io.Reader, out *disk
 			return storage(path.Dir(out.w.Name()), fmt.Errorf("keep %q: %w", name, err))
 		}
 		return src.blame(err, name)
+	}
+	what, err := secretByContent(name, io.NewSectionReader(out.w, n.spool, n.size))
+	if err != nil {
+		return storage(path.Dir(out.w.Name()), fmt.Errorf("read %q again: %w", name, err))
+	}
+	if what != "" {
+		return refuseSecret(name, what)
 	}
 	return nil
 }

@@ -1,19 +1,16 @@
 package manifest
 
-import (
-	"strconv"
-	"strings"
+import "strings"
 
-	"ggen.dev/marketplace/shared"
-)
-
-// checkInlineTables refuses what TOML 1.1 allows in inline tables and TOML 1.0
-// does not: line breaks and a comma before the closing brace. Our parser reads
-// 1.1, ggen itself reads 1.0; a package that only one of them can read would be
-// published and then fail at everybody who installs it. data must be valid TOML.
-func checkInlineTables(file string, data []byte) error {
+// findTOML11 finds what TOML 1.1 allows in inline tables and TOML 1.0 does not:
+// line breaks and a comma before the closing brace. Our parser reads 1.1, ggen
+// itself reads 1.0; a package that only one of them can read would be published
+// and then fail at everybody who installs it. data must be valid TOML; why is
+// empty if nothing was found.
+func findTOML11(data []byte) (line, column int, why string) {
 	text := string(data)
-	line, lineStart := 1, 0
+	line = 1
+	lineStart := 0
 	var open []byte // braces and brackets around the current place
 	comma := false  // the last thing in the current inline table was a comma
 	for i := 0; i < len(text); i++ {
@@ -31,7 +28,7 @@ func checkInlineTables(file string, data []byte) error {
 			continue
 		case '\n':
 			if inTable {
-				return notTOML10(file, line, i-lineStart+1, "an inline table { … } goes over more than one line")
+				return line, i - lineStart + 1, "an inline table { … } goes over more than one line"
 			}
 			line, lineStart = line+1, i+1
 			continue
@@ -47,7 +44,7 @@ func checkInlineTables(file string, data []byte) error {
 			open = append(open, c)
 		case '}', ']':
 			if c == '}' && comma {
-				return notTOML10(file, line, i-lineStart+1, "an inline table ends with a comma")
+				return line, i - lineStart + 1, "an inline table ends with a comma"
 			}
 			if len(open) > 0 {
 				open = open[:len(open)-1]
@@ -55,7 +52,7 @@ func checkInlineTables(file string, data []byte) error {
 		}
 		comma = c == ',' && inTable
 	}
-	return nil
+	return 0, 0, ""
 }
 
 // stringEnd is where the string that begins at start ends.
@@ -77,10 +74,4 @@ func stringEnd(text string, start int) int {
 		}
 	}
 	return len(text)
-}
-
-func notTOML10(file string, line, column int, why string) error {
-	return shared.NewError(shared.ReasonInvalidManifest, "%s:%d:%d: %s, which TOML 1.0 does not allow", file, line, column, why).
-		WithHint("put it on one line, or write it as a table of its own: [name]").
-		With("file", file).With("line", strconv.Itoa(line)).With("column", strconv.Itoa(column))
 }

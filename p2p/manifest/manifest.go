@@ -2,20 +2,20 @@
 // forms that ggen's packages use: package.toml with a table [package], gpack.toml
 // with [gpack] and pack.toml with [pack]. Real manifests vary in where they keep
 // tags, authors and dependencies; all of that becomes one [Manifest].
+// [Manifest.Normal] writes it in the one form that docs/PACKAGE.md describes, and
+// [Lint] says what is wrong with a package or could be better.
 //
-// It reads text and nothing else: files come from package archive, and whether a
-// dependency exists is for package resolve to find out.
+// It reads text and nothing else: files come from package archive, which also says
+// which of them a package may hold; the host leaves out what `include` and
+// `exclude` say; whether a dependency exists is for package resolve to find out.
 package manifest
 
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/Masterminds/semver/v3"
 	"github.com/pelletier/go-toml/v2"
 
 	"ggen.dev/marketplace/shared"
@@ -29,7 +29,7 @@ const MaxSize = 256 << 10
 const (
 	maxExtra      = 64  // values
 	maxExtraKey   = 64  // bytes of a key, tables included; longer ones are dropped
-	maxExtraValue = 256 // bytes; longer ones are dropped
+	maxExtraValue = 256 // bytes; longer ones are cut
 	maxExtraDepth = 4   // tables in tables
 )
 
@@ -56,9 +56,14 @@ type Manifest struct {
 	Keywords     []string
 	Repository   string
 	Readme       string
+	Ggen         string              // range of versions of ggen that can use it; empty for any
+	Include      []string            // patterns of the files to publish; empty for all
+	Exclude      []string            // patterns of the files not to publish
 	Dependencies []shared.Dependency // by name
-	// Extra are the unknown plain values of the package's table. Those of its own
-	// tables have dotted keys, as in "metadata.sparql_templates".
+	Inputs       []shared.Input      // by name
+	// Extra are the unknown plain values of the package's table, and lists of them
+	// as one text. Those of its own tables have dotted keys, as in
+	// "metadata.sparql_templates".
 	Extra map[string]string
 }
 
@@ -89,212 +94,66 @@ func Find(names []string) (string, error) {
 		WithHint("keep one of them")
 }
 
-// Parse reads a manifest; file is its name, one of [Files]. Errors:
-// INVALID_MANIFEST, with metadata file and, where they are known, line and column.
-func Parse(file string, data []byte) (*Manifest, error) {
-	table, ok := tables[file]
+// Parse reads a manifest; file is its name, one of [Files]. Remarks forbid nothing.
+// Errors: INVALID_MANIFEST, with metadata file and, where they are known, line and
+// column.
+func Parse(file string, data []byte) (m *Manifest, remarks []shared.Finding, err error) {
+	m, findings := Check(file, data)
+	if err := firstError(findings); err != nil {
+		return nil, nil, err
+	}
+	return m, findings, nil
+}
+
+// Check is a [Parse] that goes on after a mistake: it tells all of them in the
+// order of their places, and with them the remarks that forbid nothing. The
+// manifest is nil if there is a finding of [shared.SeverityError].
+func Check(file string, data []byte) (*Manifest, []shared.Finding) {
+	document, broken := decode(file, data)
+	if broken != nil {
+		return nil, sorted([]shared.Finding{*broken})
+	}
+	r := &reader{file: file, table: tables[file], used: map[string]bool{}, places: findPlaces(data)}
+	fields, ok := document[r.table].(map[string]any)
 	if !ok {
-		return nil, shared.NewError(shared.ReasonInvalidManifest, "%s is not a manifest's name", file)
+		r.fail("table", "", fmt.Sprintf("begin it with [%s], name and version", r.table), "it has no table [%s]", r.table)
+		return nil, r.findings
+	}
+	r.fields = fields
+	m := r.read(document)
+	findings := sorted(r.findings)
+	if firstError(findings) != nil {
+		return nil, findings
+	}
+	return m, findings
+}
+
+// decode reads TOML, or says why it is none.
+func decode(file string, data []byte) (map[string]any, *shared.Finding) {
+	broken := shared.Finding{Severity: shared.SeverityError, Rule: "toml", File: file}
+	if _, ok := tables[file]; !ok {
+		broken.Message = "that is not a manifest's name"
+		return nil, &broken
 	}
 	if len(data) > MaxSize {
-		return nil, problem(file, "it has %d bytes; %d are allowed", len(data), MaxSize)
+		broken.Message, broken.Fix = fmt.Sprintf("it has %d bytes; %d are allowed", len(data), MaxSize), "move long texts to files of their own"
+		return nil, &broken
 	}
 	var document map[string]any
 	if err := toml.Unmarshal(data, &document); err != nil {
-		return nil, syntaxError(file, err)
-	}
-	if err := checkInlineTables(file, data); err != nil {
-		return nil, err
-	}
-	fields, ok := document[table].(map[string]any)
-	if !ok {
-		return nil, problem(file, "it has no table [%s]", table).WithHint("begin it with [%s], name and version", table)
-	}
-	r := &reader{file: file, table: table, fields: fields, used: map[string]bool{}}
-	m := r.read(document)
-	if r.err != nil {
-		return nil, r.err
-	}
-	return m, nil
-}
-
-// problem is an INVALID_MANIFEST error without a place.
-func problem(file, format string, args ...any) *shared.Error {
-	return shared.NewError(shared.ReasonInvalidManifest, "%s: %s", file, fmt.Sprintf(format, args...)).With("file", file)
-}
-
-func syntaxError(file string, err error) error {
-	var decode *toml.DecodeError
-	if !errors.As(err, &decode) {
-		return problem(file, "%v", err)
-	}
-	line, column := decode.Position()
-	cause := strings.TrimPrefix(decode.Error(), "toml: ")
-	return shared.NewError(shared.ReasonInvalidManifest, "%s:%d:%d: %s", file, line, column, cause).
-		WithHint("%s", "this is not valid TOML:\n"+decode.String()).
-		With("file", file).With("line", strconv.Itoa(line)).With("column", strconv.Itoa(column))
-}
-
-// reader takes values out of the package's table; the first problem ends it.
-type reader struct {
-	file, table string
-	fields      map[string]any
-	used        map[string]bool
-	err         error
-}
-
-func (r *reader) fail(format string, args ...any) {
-	if r.err == nil {
-		r.err = problem(r.file, format, args...)
-	}
-}
-
-func (r *reader) read(document map[string]any) *Manifest {
-	m := &Manifest{
-		File:        r.file,
-		Name:        r.required("name", "hello-world"),
-		Version:     r.required("version", "1.0.0"),
-		Title:       fold(r.first("title", "full_name")),
-		Description: fold(r.first("description")),
-		License:     fold(r.first("license", "licence")),
-		Repository:  fold(r.first("repository", "homepage")),
-		Readme:      r.first("readme"),
-		Authors:     r.list("authors"),
-		Tags:        r.list("tags"),
-		Keywords:    r.list("keywords"),
-		Category:    r.first("category"),
-	}
-	if author := fold(r.first("author")); author != "" && len(m.Authors) == 0 {
-		m.Authors = []string{author}
-	}
-	if categories := r.list("categories"); m.Category == "" && len(categories) > 0 {
-		m.Category = categories[0]
-	}
-	if m.Title == "" {
-		m.Title = m.Name
-	}
-	r.checkIdentity(m)
-	m.Dependencies = r.dependencies(document)
-	m.Extra = r.extra()
-	return m
-}
-
-func (r *reader) checkIdentity(m *Manifest) {
-	if r.err != nil {
-		return
-	}
-	if err := shared.CheckName(m.Name); err != nil {
-		typed := shared.AsError(err)
-		r.err = problem(r.file, "[%s] name: %s", r.table, typed.Message).WithHint("%s", typed.Hint)
-		return
-	}
-	if len(m.Version) > maxVersion {
-		r.err = problem(r.file, "[%s] version has %d bytes; %d are allowed", r.table, len(m.Version), maxVersion)
-		return
-	}
-	if _, err := semver.StrictNewVersion(m.Version); err != nil {
-		r.err = problem(r.file, "[%s] version: %q is not a semantic version: %v", r.table, m.Version, err).
-			WithHint("write it as MAJOR.MINOR.PATCH, for example 1.0.0 (https://semver.org)")
-	}
-}
-
-// required reads a string that must be there.
-func (r *reader) required(key, example string) string {
-	r.used[key] = true
-	value, ok := r.fields[key]
-	if !ok {
-		if r.err == nil {
-			r.err = problem(r.file, "[%s] has no %s", r.table, key).WithHint("add %s = %q", key, example)
+		broken.Message = err.Error()
+		var decode *toml.DecodeError
+		if errors.As(err, &decode) {
+			broken.Line, broken.Column = decode.Position()
+			broken.Message = strings.TrimPrefix(decode.Error(), "toml: ")
+			broken.Fix = "this is not valid TOML:\n" + decode.String()
 		}
-		return ""
+		return nil, &broken
 	}
-	text, ok := value.(string)
-	if !ok {
-		if r.err == nil {
-			r.err = problem(r.file, "[%s] %s is not a string", r.table, key).WithHint("write %s = %q", key, example)
-		}
-		return ""
+	if line, column, why := findTOML11(data); why != "" {
+		broken.Line, broken.Column, broken.Message = line, column, why+", which TOML 1.0 does not allow"
+		broken.Fix = "put it on one line, or write it as a table of its own: [name]"
+		return nil, &broken
 	}
-	return text
+	return document, nil
 }
-
-// first reads the first of several keys that holds a string. Something else
-// under such a key is not fatal: it is kept as an unknown value.
-func (r *reader) first(keys ...string) string {
-	for _, key := range keys {
-		if text, ok := r.fields[key].(string); ok {
-			r.used[key] = true
-			return text
-		}
-	}
-	return ""
-}
-
-// list reads strings from `key = [...]`, `key = "..."` or `[table.key] key = [...]`.
-func (r *reader) list(key string) []string {
-	value := r.fields[key]
-	if nested, ok := value.(map[string]any); ok {
-		value = nested[key]
-	}
-	var out []string
-	switch v := value.(type) {
-	case string:
-		out = append(out, fold(v))
-	case []any:
-		for _, item := range v {
-			if text, ok := item.(string); ok && fold(text) != "" {
-				out = append(out, fold(text))
-			}
-		}
-	default:
-		return nil
-	}
-	r.used[key] = true
-	return out
-}
-
-// extra keeps the plain values that nobody asked for.
-func (r *reader) extra() map[string]string {
-	unknown := maps.Clone(r.fields)
-	maps.DeleteFunc(unknown, func(key string, _ any) bool { return r.used[key] })
-	extra := map[string]string{}
-	flatten(extra, "", unknown, maxExtraDepth)
-	if len(extra) == 0 {
-		return nil
-	}
-	return extra
-}
-
-// flatten puts a table's plain values under their dotted keys, in their order, so
-// that the same manifest keeps the same ones.
-func flatten(into map[string]string, prefix string, table map[string]any, depth int) {
-	for _, key := range slices.Sorted(maps.Keys(table)) {
-		full := prefix + key
-		if len(into) >= maxExtra {
-			return
-		}
-		if len(full) > maxExtraKey {
-			continue
-		}
-		var text string
-		switch v := table[key].(type) {
-		case map[string]any:
-			if depth > 1 {
-				flatten(into, full+".", v, depth-1)
-			}
-			continue
-		case string:
-			text = fold(v)
-		case bool, int64, float64, fmt.Stringer: // the last are dates and times
-			text = fmt.Sprint(v)
-		default: // lists
-			continue
-		}
-		if len(text) <= maxExtraValue {
-			into[full] = text
-		}
-	}
-}
-
-// fold makes one line of a text: real descriptions are wrapped by hand.
-func fold(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -10,11 +10,13 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -351,8 +353,13 @@ func pins(t *testing.T, m shared.Marketplace) {
 
 func dryRun(t *testing.T, m shared.Marketplace) {
 	dry := publish(t, m, shared.PublishRequest{DryRun: true}, Manifest("dry", "1.0.0"))
-	if !dry.DryRun || dry.Digest == "" || len(dry.Files) != 1 {
+	if !dry.DryRun || dry.Digest == "" || len(dry.Files) != 1 || !strings.Contains(dry.Manifest, `name = "dry"`) || !json.Valid([]byte(dry.Statement)) {
 		t.Fatalf("receipt %+v", dry)
+	}
+	// Lint is one too, whatever else the request says, and has an opinion besides.
+	linted := publish(t, m, shared.PublishRequest{Lint: true, Wait: true}, Manifest("dry", "1.0.0"))
+	if !linted.DryRun || linted.Digest != dry.Digest || linted.Manifest != dry.Manifest {
+		t.Fatalf("linted %+v", linted)
 	}
 	empty(t, m)
 	if wet := publish(t, m, shared.PublishRequest{}, Manifest("dry", "1.0.0")); wet.Digest != dry.Digest {
@@ -389,6 +396,10 @@ func refusals(t *testing.T, m shared.Marketplace) {
 			e := want(t, err, c.reason)
 			if e.Metadata[c.key] != c.value {
 				t.Fatalf("metadata %v, want %s=%s", e.Metadata, c.key, c.value)
+			}
+			receipt, err := m.Publish(t.Context(), shared.PublishRequest{Lint: true}, Tree(t, c.files...), nil)
+			if err != nil || !slices.ContainsFunc(receipt.Findings, func(f shared.Finding) bool { return f.Severity == shared.SeverityError && f.Message != "" }) {
+				t.Errorf("lint finds no error: %+v, %v", receipt.Findings, err)
 			}
 			empty(t, m)
 		})

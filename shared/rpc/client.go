@@ -110,7 +110,7 @@ func (c *Client) Publish(ctx context.Context, req shared.PublishRequest, tree io
 // upload sends the header and the tree. io.EOF means that the engine has ended
 // the call, and its answer says why.
 func upload(stream grpc.BidiStreamingClient[marketpb.PublishRequest, marketpb.PublishResponse], req shared.PublishRequest, tree io.Reader) error {
-	header := &marketpb.PublishHeader{RequestId: req.RequestID, DryRun: req.DryRun, Wait: req.Wait}
+	header := &marketpb.PublishHeader{RequestId: req.RequestID, DryRun: req.DryRun, Wait: req.Wait, Lint: req.Lint}
 	if err := stream.Send(&marketpb.PublishRequest{Part: &marketpb.PublishRequest_Header{Header: header}}); err != nil {
 		return err
 	}

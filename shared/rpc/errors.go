@@ -31,6 +31,13 @@ const (
 // connection over details of about 8 MiB, and its headers hold the message twice.
 const maxErrorText = 16 << 10
 
+// maxManifest bounds the normal form of a manifest on the wire, and what is signed:
+// with a manifest of the largest size they fit into one message.
+const maxManifest = 320 << 10
+
+// maxFinding bounds each text of a finding on the wire; a receipt has up to 100.
+const maxFinding = 4 << 10
+
 // maxErrorPairs bounds the metadata of an error on the wire.
 const maxErrorPairs = 32
 

@@ -70,7 +70,12 @@ func fromDetails(d *marketpb.DescribeResponse) shared.PackageDetails {
 		}),
 		Extra: d.GetExtra(), Held: d.GetHeld(), Providers: int(d.GetProviders()), PinnedTo: shared.PublisherID(d.GetPinnedTo()),
 		Diagnostics: fromDiagnostics(d.GetDiagnostics()), Deprecation: fromDeprecation(d.GetDeprecation()),
+		Readme: d.GetReadme(), Ggen: d.GetGgen(), Inputs: each(d.GetInputs(), fromInput),
 	}
+}
+
+func fromInput(i *marketpb.Input) shared.Input {
+	return shared.Input{Name: i.GetName(), Type: i.GetType(), Required: i.GetRequired(), Default: i.GetDefault(), Description: i.GetDescription()}
 }
 
 func fromDeprecation(d *marketpb.Deprecation) *shared.Deprecation {
@@ -106,6 +111,14 @@ func fromPublishReceipt(r *marketpb.PublishReceipt, files []shared.FileInfo) sha
 		Package: r.GetPackage(), Version: r.GetVersion(), Publisher: shared.PublisherID(r.GetPublisher()), Digest: shared.Digest(r.GetDigest()), Size: r.GetSize(),
 		Files: files, Dependencies: fromDependencies(r.GetDependencies()), LogSize: r.GetLogSize(), Unchanged: r.GetUnchanged(), DryRun: r.GetDryRun(),
 		Announced: int(r.GetAnnounced()), Recorded: int(r.GetRecorded()), Diagnostics: fromDiagnostics(r.GetDiagnostics()),
+		Manifest: r.GetManifest(), Statement: r.GetStatement(), Findings: each(r.GetFindings(), fromFinding),
+	}
+}
+
+func fromFinding(f *marketpb.Finding) shared.Finding {
+	return shared.Finding{
+		Severity: shared.Severity(f.GetSeverity()), Rule: f.GetRule(), File: f.GetFile(), Line: int(f.GetLine()), Column: int(f.GetColumn()),
+		Message: f.GetMessage(), Fix: f.GetFix(),
 	}
 }
 

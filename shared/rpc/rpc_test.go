@@ -154,11 +154,13 @@ func TestValuesCrossTheWire(t *testing.T) {
 		PackageSummary: summary, Digest: "sha256:x", Size: 1, FileCount: 2, Keywords: []string{"k"}, Repository: "r", Dependencies: deps,
 		Versions: []shared.VersionInfo{{Version: "1.0.0", Digest: "sha256:x", Size: 3, PublishedAt: now, FirstSeen: now, Yanked: true}},
 		Extra:    map[string]string{"e": "v"}, Held: true, Providers: -1, PinnedTo: "p", Diagnostics: notes,
+		Readme: "README.md", Ggen: ">=6", Inputs: []shared.Input{{Name: "i", Type: "string", Required: true, Default: "d", Description: "t"}},
 	}
 	files := []shared.FileInfo{{Path: "f", Size: 1, Executable: true, Digest: "sha256:x"}}
 	receipt := shared.PublishReceipt{
 		Package: "n", Version: "1.0.0", Publisher: "p", Digest: "sha256:x", Size: 4, Files: files, Dependencies: deps, LogSize: 5,
-		Unchanged: true, DryRun: true, Announced: 6, Recorded: 7, Diagnostics: notes,
+		Unchanged: true, DryRun: true, Announced: 6, Recorded: 7, Diagnostics: notes, Manifest: "[package]\n", Statement: "{}",
+		Findings: []shared.Finding{{Severity: shared.SeverityError, Rule: "license", File: "package.toml", Line: 3, Column: 1, Message: "m", Fix: "f"}},
 	}
 	install := shared.InstallRequest{
 		Packages: []shared.Ref{{Publisher: "p", Name: "n", Constraint: "^1"}}, Root: "/r", Locked: []shared.LockedPackage{locked},

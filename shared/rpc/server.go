@@ -54,7 +54,7 @@ func (s *marketplaceServer) Publish(stream grpc.BidiStreamingServer[marketpb.Pub
 	if header == nil {
 		return toStatus(shared.NewError(shared.ReasonInvalidArgument, "publish: the call does not begin with a header"))
 	}
-	req := shared.PublishRequest{RequestID: header.GetRequestId(), DryRun: header.GetDryRun(), Wait: header.GetWait()}
+	req := shared.PublishRequest{RequestID: header.GetRequestId(), DryRun: header.GetDryRun(), Wait: header.GetWait(), Lint: header.GetLint()}
 	var sendErr error
 	report := func(p shared.Progress) {
 		if sendErr == nil {

@@ -66,8 +66,12 @@ func toDetails(d shared.PackageDetails) *marketpb.DescribeResponse {
 			return &marketpb.VersionInfo{Version: v.Version, Digest: string(v.Digest), Size: v.Size, PublishedAt: toTime(v.PublishedAt), FirstSeen: toTime(v.FirstSeen), Yanked: v.Yanked}
 		}),
 		Extra: d.Extra, Held: d.Held, Providers: int32(d.Providers), PinnedTo: string(d.PinnedTo), Diagnostics: toDiagnostics(d.Diagnostics),
-		Deprecation: toDeprecation(d.Deprecation),
+		Deprecation: toDeprecation(d.Deprecation), Readme: d.Readme, Ggen: d.Ggen, Inputs: each(d.Inputs, toInput),
 	}
+}
+
+func toInput(i shared.Input) *marketpb.Input {
+	return &marketpb.Input{Name: i.Name, Type: i.Type, Required: i.Required, Default: i.Default, Description: i.Description}
 }
 
 func toDeprecation(d *shared.Deprecation) *marketpb.Deprecation {
@@ -101,6 +105,15 @@ func toPublishReceipt(r shared.PublishReceipt) *marketpb.PublishReceipt {
 		Package: r.Package, Version: r.Version, Publisher: string(r.Publisher), Digest: string(r.Digest), Size: r.Size,
 		Dependencies: toDependencies(r.Dependencies), LogSize: r.LogSize, Unchanged: r.Unchanged, DryRun: r.DryRun,
 		Announced: int32(r.Announced), Recorded: int32(r.Recorded), Diagnostics: toDiagnostics(r.Diagnostics),
+		Manifest: clean(r.Manifest, maxManifest), Statement: clean(r.Statement, maxManifest), Findings: each(r.Findings, toFinding),
+	}
+}
+
+// toFinding cuts what an engine may quote from a file.
+func toFinding(f shared.Finding) *marketpb.Finding {
+	return &marketpb.Finding{
+		Severity: string(f.Severity), Rule: f.Rule, File: clean(f.File, maxFinding), Line: int32(f.Line), Column: int32(f.Column),
+		Message: clean(f.Message, maxFinding), Fix: clean(f.Fix, maxFinding),
 	}
 }
 

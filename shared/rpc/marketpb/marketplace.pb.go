@@ -920,6 +920,9 @@ type DescribeResponse struct {
 	PinnedTo      string                 `protobuf:"bytes,12,opt,name=pinned_to,json=pinnedTo,proto3" json:"pinned_to,omitempty"`
 	Diagnostics   []*Diagnostic          `protobuf:"bytes,13,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
 	Deprecation   *Deprecation           `protobuf:"bytes,14,opt,name=deprecation,proto3" json:"deprecation,omitempty"`
+	Readme        string                 `protobuf:"bytes,15,opt,name=readme,proto3" json:"readme,omitempty"`
+	Ggen          string                 `protobuf:"bytes,16,opt,name=ggen,proto3" json:"ggen,omitempty"`
+	Inputs        []*Input               `protobuf:"bytes,17,rep,name=inputs,proto3" json:"inputs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1052,6 +1055,103 @@ func (x *DescribeResponse) GetDeprecation() *Deprecation {
 	return nil
 }
 
+func (x *DescribeResponse) GetReadme() string {
+	if x != nil {
+		return x.Readme
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetGgen() string {
+	if x != nil {
+		return x.Ggen
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetInputs() []*Input {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+type Input struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Required      bool                   `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"`
+	Default       string                 `protobuf:"bytes,4,opt,name=default,proto3" json:"default,omitempty"`
+	Description   string                 `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Input) Reset() {
+	*x = Input{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Input) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Input) ProtoMessage() {}
+
+func (x *Input) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Input.ProtoReflect.Descriptor instead.
+func (*Input) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Input) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Input) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Input) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+func (x *Input) GetDefault() string {
+	if x != nil {
+		return x.Default
+	}
+	return ""
+}
+
+func (x *Input) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 type Deprecation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Successor     string                 `protobuf:"bytes,1,opt,name=successor,proto3" json:"successor,omitempty"`
@@ -1063,7 +1163,7 @@ type Deprecation struct {
 
 func (x *Deprecation) Reset() {
 	*x = Deprecation{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[11]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1175,7 @@ func (x *Deprecation) String() string {
 func (*Deprecation) ProtoMessage() {}
 
 func (x *Deprecation) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[11]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1188,7 @@ func (x *Deprecation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deprecation.ProtoReflect.Descriptor instead.
 func (*Deprecation) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{11}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Deprecation) GetSuccessor() string {
@@ -1125,7 +1225,7 @@ type DeclareRequest struct {
 
 func (x *DeclareRequest) Reset() {
 	*x = DeclareRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[12]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1237,7 @@ func (x *DeclareRequest) String() string {
 func (*DeclareRequest) ProtoMessage() {}
 
 func (x *DeclareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[12]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1250,7 @@ func (x *DeclareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclareRequest.ProtoReflect.Descriptor instead.
 func (*DeclareRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{12}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeclareRequest) GetKind() string {
@@ -1201,7 +1301,7 @@ type DeclareResponse struct {
 
 func (x *DeclareResponse) Reset() {
 	*x = DeclareResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[13]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1313,7 @@ func (x *DeclareResponse) String() string {
 func (*DeclareResponse) ProtoMessage() {}
 
 func (x *DeclareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[13]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1326,7 @@ func (x *DeclareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclareResponse.ProtoReflect.Descriptor instead.
 func (*DeclareResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{13}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeclareResponse) GetPublisher() string {
@@ -1275,7 +1375,7 @@ type Pin struct {
 
 func (x *Pin) Reset() {
 	*x = Pin{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[14]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1387,7 @@ func (x *Pin) String() string {
 func (*Pin) ProtoMessage() {}
 
 func (x *Pin) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[14]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1400,7 @@ func (x *Pin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pin.ProtoReflect.Descriptor instead.
 func (*Pin) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{14}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Pin) GetName() string {
@@ -1332,7 +1432,7 @@ type PinsRequest struct {
 
 func (x *PinsRequest) Reset() {
 	*x = PinsRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[15]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1444,7 @@ func (x *PinsRequest) String() string {
 func (*PinsRequest) ProtoMessage() {}
 
 func (x *PinsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[15]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1457,7 @@ func (x *PinsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinsRequest.ProtoReflect.Descriptor instead.
 func (*PinsRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{15}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{16}
 }
 
 type PinsResponse struct {
@@ -1369,7 +1469,7 @@ type PinsResponse struct {
 
 func (x *PinsResponse) Reset() {
 	*x = PinsResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[16]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1481,7 @@ func (x *PinsResponse) String() string {
 func (*PinsResponse) ProtoMessage() {}
 
 func (x *PinsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[16]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1494,7 @@ func (x *PinsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinsResponse.ProtoReflect.Descriptor instead.
 func (*PinsResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{16}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PinsResponse) GetPins() []*Pin {
@@ -1414,7 +1514,7 @@ type SetPinRequest struct {
 
 func (x *SetPinRequest) Reset() {
 	*x = SetPinRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[17]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1526,7 @@ func (x *SetPinRequest) String() string {
 func (*SetPinRequest) ProtoMessage() {}
 
 func (x *SetPinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[17]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1539,7 @@ func (x *SetPinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPinRequest.ProtoReflect.Descriptor instead.
 func (*SetPinRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{17}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetPinRequest) GetName() string {
@@ -1465,7 +1565,7 @@ type SetPinResponse struct {
 
 func (x *SetPinResponse) Reset() {
 	*x = SetPinResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[18]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +1577,7 @@ func (x *SetPinResponse) String() string {
 func (*SetPinResponse) ProtoMessage() {}
 
 func (x *SetPinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[18]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +1590,7 @@ func (x *SetPinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPinResponse.ProtoReflect.Descriptor instead.
 func (*SetPinResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{18}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SetPinResponse) GetFormer() *Pin {
@@ -1514,7 +1614,7 @@ type VersionInfo struct {
 
 func (x *VersionInfo) Reset() {
 	*x = VersionInfo{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[19]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1626,7 @@ func (x *VersionInfo) String() string {
 func (*VersionInfo) ProtoMessage() {}
 
 func (x *VersionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[19]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1639,7 @@ func (x *VersionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionInfo.ProtoReflect.Descriptor instead.
 func (*VersionInfo) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{19}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VersionInfo) GetVersion() string {
@@ -1596,7 +1696,7 @@ type Dependency struct {
 
 func (x *Dependency) Reset() {
 	*x = Dependency{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[20]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1608,7 +1708,7 @@ func (x *Dependency) String() string {
 func (*Dependency) ProtoMessage() {}
 
 func (x *Dependency) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[20]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1621,7 +1721,7 @@ func (x *Dependency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dependency.ProtoReflect.Descriptor instead.
 func (*Dependency) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{20}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Dependency) GetPublisher() string {
@@ -1665,7 +1765,7 @@ type PublishRequest struct {
 
 func (x *PublishRequest) Reset() {
 	*x = PublishRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[21]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1777,7 @@ func (x *PublishRequest) String() string {
 func (*PublishRequest) ProtoMessage() {}
 
 func (x *PublishRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[21]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1790,7 @@ func (x *PublishRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
 func (*PublishRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{21}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PublishRequest) GetPart() isPublishRequest_Part {
@@ -1739,13 +1839,14 @@ type PublishHeader struct {
 	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	Wait          bool                   `protobuf:"varint,3,opt,name=wait,proto3" json:"wait,omitempty"`
+	Lint          bool                   `protobuf:"varint,4,opt,name=lint,proto3" json:"lint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishHeader) Reset() {
 	*x = PublishHeader{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[22]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1858,7 @@ func (x *PublishHeader) String() string {
 func (*PublishHeader) ProtoMessage() {}
 
 func (x *PublishHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[22]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1871,7 @@ func (x *PublishHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishHeader.ProtoReflect.Descriptor instead.
 func (*PublishHeader) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{22}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PublishHeader) GetRequestId() string {
@@ -1794,6 +1895,13 @@ func (x *PublishHeader) GetWait() bool {
 	return false
 }
 
+func (x *PublishHeader) GetLint() bool {
+	if x != nil {
+		return x.Lint
+	}
+	return false
+}
+
 type PublishResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Part:
@@ -1808,7 +1916,7 @@ type PublishResponse struct {
 
 func (x *PublishResponse) Reset() {
 	*x = PublishResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[23]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +1928,7 @@ func (x *PublishResponse) String() string {
 func (*PublishResponse) ProtoMessage() {}
 
 func (x *PublishResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[23]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +1941,7 @@ func (x *PublishResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
 func (*PublishResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{23}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PublishResponse) GetPart() isPublishResponse_Part {
@@ -1901,7 +2009,7 @@ type FileList struct {
 
 func (x *FileList) Reset() {
 	*x = FileList{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[24]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1913,7 +2021,7 @@ func (x *FileList) String() string {
 func (*FileList) ProtoMessage() {}
 
 func (x *FileList) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[24]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1926,7 +2034,7 @@ func (x *FileList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileList.ProtoReflect.Descriptor instead.
 func (*FileList) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{24}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FileList) GetFiles() []*FileInfo {
@@ -1948,7 +2056,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[25]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2068,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[25]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2081,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{25}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FileInfo) GetPath() string {
@@ -2018,13 +2126,16 @@ type PublishReceipt struct {
 	Announced     int32                  `protobuf:"varint,10,opt,name=announced,proto3" json:"announced,omitempty"`
 	Recorded      int32                  `protobuf:"varint,11,opt,name=recorded,proto3" json:"recorded,omitempty"`
 	Diagnostics   []*Diagnostic          `protobuf:"bytes,12,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	Manifest      string                 `protobuf:"bytes,13,opt,name=manifest,proto3" json:"manifest,omitempty"`
+	Statement     string                 `protobuf:"bytes,14,opt,name=statement,proto3" json:"statement,omitempty"`
+	Findings      []*Finding             `protobuf:"bytes,15,rep,name=findings,proto3" json:"findings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishReceipt) Reset() {
 	*x = PublishReceipt{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[26]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2147,7 @@ func (x *PublishReceipt) String() string {
 func (*PublishReceipt) ProtoMessage() {}
 
 func (x *PublishReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[26]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2160,7 @@ func (x *PublishReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishReceipt.ProtoReflect.Descriptor instead.
 func (*PublishReceipt) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{26}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PublishReceipt) GetPackage() string {
@@ -2136,6 +2247,119 @@ func (x *PublishReceipt) GetDiagnostics() []*Diagnostic {
 	return nil
 }
 
+func (x *PublishReceipt) GetManifest() string {
+	if x != nil {
+		return x.Manifest
+	}
+	return ""
+}
+
+func (x *PublishReceipt) GetStatement() string {
+	if x != nil {
+		return x.Statement
+	}
+	return ""
+}
+
+func (x *PublishReceipt) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+type Finding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Severity      string                 `protobuf:"bytes,1,opt,name=severity,proto3" json:"severity,omitempty"`
+	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	File          string                 `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`
+	Line          int32                  `protobuf:"varint,4,opt,name=line,proto3" json:"line,omitempty"`
+	Column        int32                  `protobuf:"varint,5,opt,name=column,proto3" json:"column,omitempty"`
+	Message       string                 `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	Fix           string                 `protobuf:"bytes,7,opt,name=fix,proto3" json:"fix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Finding) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *Finding) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Finding) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *Finding) GetLine() int32 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *Finding) GetColumn() int32 {
+	if x != nil {
+		return x.Column
+	}
+	return 0
+}
+
+func (x *Finding) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Finding) GetFix() string {
+	if x != nil {
+		return x.Fix
+	}
+	return ""
+}
+
 type InstallRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Packages      []*Ref                 `protobuf:"bytes,1,rep,name=packages,proto3" json:"packages,omitempty"`
@@ -2151,7 +2375,7 @@ type InstallRequest struct {
 
 func (x *InstallRequest) Reset() {
 	*x = InstallRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[27]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2387,7 @@ func (x *InstallRequest) String() string {
 func (*InstallRequest) ProtoMessage() {}
 
 func (x *InstallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[27]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2400,7 @@ func (x *InstallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallRequest.ProtoReflect.Descriptor instead.
 func (*InstallRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{27}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InstallRequest) GetPackages() []*Ref {
@@ -2241,7 +2465,7 @@ type LockedPackage struct {
 
 func (x *LockedPackage) Reset() {
 	*x = LockedPackage{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[28]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2477,7 @@ func (x *LockedPackage) String() string {
 func (*LockedPackage) ProtoMessage() {}
 
 func (x *LockedPackage) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[28]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2490,7 @@ func (x *LockedPackage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockedPackage.ProtoReflect.Descriptor instead.
 func (*LockedPackage) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{28}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LockedPackage) GetName() string {
@@ -2318,7 +2542,7 @@ type InstallResponse struct {
 
 func (x *InstallResponse) Reset() {
 	*x = InstallResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[29]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2554,7 @@ func (x *InstallResponse) String() string {
 func (*InstallResponse) ProtoMessage() {}
 
 func (x *InstallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[29]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +2567,7 @@ func (x *InstallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallResponse.ProtoReflect.Descriptor instead.
 func (*InstallResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{29}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *InstallResponse) GetPart() isInstallResponse_Part {
@@ -2419,7 +2643,7 @@ type InstalledPackage struct {
 
 func (x *InstalledPackage) Reset() {
 	*x = InstalledPackage{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2655,7 @@ func (x *InstalledPackage) String() string {
 func (*InstalledPackage) ProtoMessage() {}
 
 func (x *InstalledPackage) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2444,7 +2668,7 @@ func (x *InstalledPackage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstalledPackage.ProtoReflect.Descriptor instead.
 func (*InstalledPackage) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{30}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *InstalledPackage) GetLocked() *LockedPackage {
@@ -2519,7 +2743,7 @@ type InstallReceipt struct {
 
 func (x *InstallReceipt) Reset() {
 	*x = InstallReceipt{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2531,7 +2755,7 @@ func (x *InstallReceipt) String() string {
 func (*InstallReceipt) ProtoMessage() {}
 
 func (x *InstallReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2544,7 +2768,7 @@ func (x *InstallReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallReceipt.ProtoReflect.Descriptor instead.
 func (*InstallReceipt) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{31}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *InstallReceipt) GetDiagnostics() []*Diagnostic {
@@ -2564,7 +2788,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2800,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2813,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{32}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *VerifyRequest) GetRoot() string {
@@ -2620,7 +2844,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2632,7 +2856,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2645,7 +2869,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{33}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *VerifyResponse) GetPart() isVerifyResponse_Part {
@@ -2719,7 +2943,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2731,7 +2955,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2744,7 +2968,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{34}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *VerifyResult) GetName() string {
@@ -2800,7 +3024,7 @@ type VerifyPaths struct {
 
 func (x *VerifyPaths) Reset() {
 	*x = VerifyPaths{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2812,7 +3036,7 @@ func (x *VerifyPaths) String() string {
 func (*VerifyPaths) ProtoMessage() {}
 
 func (x *VerifyPaths) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2825,7 +3049,7 @@ func (x *VerifyPaths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyPaths.ProtoReflect.Descriptor instead.
 func (*VerifyPaths) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{35}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *VerifyPaths) GetModified() []string {
@@ -2858,7 +3082,7 @@ type VerifySummary struct {
 
 func (x *VerifySummary) Reset() {
 	*x = VerifySummary{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +3094,7 @@ func (x *VerifySummary) String() string {
 func (*VerifySummary) ProtoMessage() {}
 
 func (x *VerifySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +3107,7 @@ func (x *VerifySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifySummary.ProtoReflect.Descriptor instead.
 func (*VerifySummary) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{36}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *VerifySummary) GetDiagnostics() []*Diagnostic {
@@ -2901,7 +3125,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2913,7 +3137,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2926,7 +3150,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{37}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{39}
 }
 
 type StatusResponse struct {
@@ -2954,7 +3178,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +3190,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +3203,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{38}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *StatusResponse) GetPeerId() string {
@@ -3112,7 +3336,7 @@ type PeersRequest struct {
 
 func (x *PeersRequest) Reset() {
 	*x = PeersRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3124,7 +3348,7 @@ func (x *PeersRequest) String() string {
 func (*PeersRequest) ProtoMessage() {}
 
 func (x *PeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3137,7 +3361,7 @@ func (x *PeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersRequest.ProtoReflect.Descriptor instead.
 func (*PeersRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{39}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PeersRequest) GetId() string {
@@ -3171,7 +3395,7 @@ type PeersResponse struct {
 
 func (x *PeersResponse) Reset() {
 	*x = PeersResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3183,7 +3407,7 @@ func (x *PeersResponse) String() string {
 func (*PeersResponse) ProtoMessage() {}
 
 func (x *PeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3196,7 +3420,7 @@ func (x *PeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersResponse.ProtoReflect.Descriptor instead.
 func (*PeersResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{40}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PeersResponse) GetPeers() []*Peer {
@@ -3231,7 +3455,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3243,7 +3467,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3256,7 +3480,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{41}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Peer) GetId() string {
@@ -3338,7 +3562,7 @@ type BootstrapRequest struct {
 
 func (x *BootstrapRequest) Reset() {
 	*x = BootstrapRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3350,7 +3574,7 @@ func (x *BootstrapRequest) String() string {
 func (*BootstrapRequest) ProtoMessage() {}
 
 func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3363,7 +3587,7 @@ func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapRequest.ProtoReflect.Descriptor instead.
 func (*BootstrapRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{42}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *BootstrapRequest) GetAddresses() []string {
@@ -3382,7 +3606,7 @@ type BootstrapResponse struct {
 
 func (x *BootstrapResponse) Reset() {
 	*x = BootstrapResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3394,7 +3618,7 @@ func (x *BootstrapResponse) String() string {
 func (*BootstrapResponse) ProtoMessage() {}
 
 func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3407,7 +3631,7 @@ func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapResponse.ProtoReflect.Descriptor instead.
 func (*BootstrapResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{43}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *BootstrapResponse) GetOutcomes() []*DialOutcome {
@@ -3429,7 +3653,7 @@ type DialOutcome struct {
 
 func (x *DialOutcome) Reset() {
 	*x = DialOutcome{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +3665,7 @@ func (x *DialOutcome) String() string {
 func (*DialOutcome) ProtoMessage() {}
 
 func (x *DialOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +3678,7 @@ func (x *DialOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialOutcome.ProtoReflect.Descriptor instead.
 func (*DialOutcome) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{44}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *DialOutcome) GetAddress() string {
@@ -3495,7 +3719,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3507,7 +3731,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3520,7 +3744,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{45}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WatchRequest) GetKinds() []string {
@@ -3551,7 +3775,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3563,7 +3787,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3576,7 +3800,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{46}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *WatchResponse) GetKind() string {
@@ -3629,7 +3853,7 @@ type StayRequest struct {
 
 func (x *StayRequest) Reset() {
 	*x = StayRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3641,7 +3865,7 @@ func (x *StayRequest) String() string {
 func (*StayRequest) ProtoMessage() {}
 
 func (x *StayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3654,7 +3878,7 @@ func (x *StayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayRequest.ProtoReflect.Descriptor instead.
 func (*StayRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{47}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{49}
 }
 
 type StayResponse struct {
@@ -3665,7 +3889,7 @@ type StayResponse struct {
 
 func (x *StayResponse) Reset() {
 	*x = StayResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3677,7 +3901,7 @@ func (x *StayResponse) String() string {
 func (*StayResponse) ProtoMessage() {}
 
 func (x *StayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3690,7 +3914,7 @@ func (x *StayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayResponse.ProtoReflect.Descriptor instead.
 func (*StayResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{48}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{50}
 }
 
 type StopRequest struct {
@@ -3702,7 +3926,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3714,7 +3938,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3727,7 +3951,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{49}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *StopRequest) GetGrace() *durationpb.Duration {
@@ -3745,7 +3969,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3757,7 +3981,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3770,7 +3994,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{50}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{52}
 }
 
 var File_ggen_marketplace_v1_marketplace_proto protoreflect.FileDescriptor
@@ -3845,7 +4069,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"constraint\x18\x03 \x01(\tR\n" +
 	"constraint\"=\n" +
 	"\x0fDescribeRequest\x12*\n" +
-	"\x03ref\x18\x01 \x01(\v2\x18.ggen.marketplace.v1.RefR\x03ref\"\xb3\x05\n" +
+	"\x03ref\x18\x01 \x01(\v2\x18.ggen.marketplace.v1.RefR\x03ref\"\x93\x06\n" +
 	"\x10DescribeResponse\x12=\n" +
 	"\asummary\x18\x01 \x01(\v2#.ggen.marketplace.v1.PackageSummaryR\asummary\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
@@ -3864,11 +4088,20 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\tproviders\x18\v \x01(\x05R\tproviders\x12\x1b\n" +
 	"\tpinned_to\x18\f \x01(\tR\bpinnedTo\x12A\n" +
 	"\vdiagnostics\x18\r \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\x12B\n" +
-	"\vdeprecation\x18\x0e \x01(\v2 .ggen.marketplace.v1.DeprecationR\vdeprecation\x1a8\n" +
+	"\vdeprecation\x18\x0e \x01(\v2 .ggen.marketplace.v1.DeprecationR\vdeprecation\x12\x16\n" +
+	"\x06readme\x18\x0f \x01(\tR\x06readme\x12\x12\n" +
+	"\x04ggen\x18\x10 \x01(\tR\x04ggen\x122\n" +
+	"\x06inputs\x18\x11 \x03(\v2\x1a.ggen.marketplace.v1.InputR\x06inputs\x1a8\n" +
 	"\n" +
 	"ExtraEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"o\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x87\x01\n" +
+	"\x05Input\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x1a\n" +
+	"\brequired\x18\x03 \x01(\bR\brequired\x12\x18\n" +
+	"\adefault\x18\x04 \x01(\tR\adefault\x12 \n" +
+	"\vdescription\x18\x05 \x01(\tR\vdescription\"o\n" +
 	"\vDeprecation\x12\x1c\n" +
 	"\tsuccessor\x18\x01 \x01(\tR\tsuccessor\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x120\n" +
@@ -3916,12 +4149,13 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x0ePublishRequest\x12<\n" +
 	"\x06header\x18\x01 \x01(\v2\".ggen.marketplace.v1.PublishHeaderH\x00R\x06header\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\x06\n" +
-	"\x04part\"[\n" +
+	"\x04part\"o\n" +
 	"\rPublishHeader\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x12\n" +
-	"\x04wait\x18\x03 \x01(\bR\x04wait\"\xce\x01\n" +
+	"\x04wait\x18\x03 \x01(\bR\x04wait\x12\x12\n" +
+	"\x04lint\x18\x04 \x01(\bR\x04lint\"\xce\x01\n" +
 	"\x0fPublishResponse\x12;\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1d.ggen.marketplace.v1.ProgressH\x00R\bprogress\x125\n" +
 	"\x05files\x18\x02 \x01(\v2\x1d.ggen.marketplace.v1.FileListH\x00R\x05files\x12?\n" +
@@ -3935,7 +4169,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\n" +
 	"executable\x18\x03 \x01(\bR\n" +
 	"executable\x12\x16\n" +
-	"\x06digest\x18\x04 \x01(\tR\x06digest\"\xa2\x03\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\"\x96\x04\n" +
 	"\x0ePublishReceipt\x12\x18\n" +
 	"\apackage\x18\x01 \x01(\tR\apackage\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1c\n" +
@@ -3949,7 +4183,18 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\tannounced\x18\n" +
 	" \x01(\x05R\tannounced\x12\x1a\n" +
 	"\brecorded\x18\v \x01(\x05R\brecorded\x12A\n" +
-	"\vdiagnostics\x18\f \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\"\xf5\x01\n" +
+	"\vdiagnostics\x18\f \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\x12\x1a\n" +
+	"\bmanifest\x18\r \x01(\tR\bmanifest\x12\x1c\n" +
+	"\tstatement\x18\x0e \x01(\tR\tstatement\x128\n" +
+	"\bfindings\x18\x0f \x03(\v2\x1c.ggen.marketplace.v1.FindingR\bfindings\"\xa5\x01\n" +
+	"\aFinding\x12\x1a\n" +
+	"\bseverity\x18\x01 \x01(\tR\bseverity\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x12\n" +
+	"\x04file\x18\x03 \x01(\tR\x04file\x12\x12\n" +
+	"\x04line\x18\x04 \x01(\x05R\x04line\x12\x16\n" +
+	"\x06column\x18\x05 \x01(\x05R\x06column\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\x12\x10\n" +
+	"\x03fix\x18\a \x01(\tR\x03fix\"\xf5\x01\n" +
 	"\x0eInstallRequest\x124\n" +
 	"\bpackages\x18\x01 \x03(\v2\x18.ggen.marketplace.v1.RefR\bpackages\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\tR\x04root\x12:\n" +
@@ -4137,7 +4382,7 @@ func file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP() []byte {
 }
 
 var file_ggen_marketplace_v1_marketplace_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_ggen_marketplace_v1_marketplace_proto_goTypes = []any{
 	(Reason)(0),                   // 0: ggen.marketplace.v1.Reason
 	(*Diagnostic)(nil),            // 1: ggen.marketplace.v1.Diagnostic
@@ -4151,136 +4396,140 @@ var file_ggen_marketplace_v1_marketplace_proto_goTypes = []any{
 	(*Ref)(nil),                   // 9: ggen.marketplace.v1.Ref
 	(*DescribeRequest)(nil),       // 10: ggen.marketplace.v1.DescribeRequest
 	(*DescribeResponse)(nil),      // 11: ggen.marketplace.v1.DescribeResponse
-	(*Deprecation)(nil),           // 12: ggen.marketplace.v1.Deprecation
-	(*DeclareRequest)(nil),        // 13: ggen.marketplace.v1.DeclareRequest
-	(*DeclareResponse)(nil),       // 14: ggen.marketplace.v1.DeclareResponse
-	(*Pin)(nil),                   // 15: ggen.marketplace.v1.Pin
-	(*PinsRequest)(nil),           // 16: ggen.marketplace.v1.PinsRequest
-	(*PinsResponse)(nil),          // 17: ggen.marketplace.v1.PinsResponse
-	(*SetPinRequest)(nil),         // 18: ggen.marketplace.v1.SetPinRequest
-	(*SetPinResponse)(nil),        // 19: ggen.marketplace.v1.SetPinResponse
-	(*VersionInfo)(nil),           // 20: ggen.marketplace.v1.VersionInfo
-	(*Dependency)(nil),            // 21: ggen.marketplace.v1.Dependency
-	(*PublishRequest)(nil),        // 22: ggen.marketplace.v1.PublishRequest
-	(*PublishHeader)(nil),         // 23: ggen.marketplace.v1.PublishHeader
-	(*PublishResponse)(nil),       // 24: ggen.marketplace.v1.PublishResponse
-	(*FileList)(nil),              // 25: ggen.marketplace.v1.FileList
-	(*FileInfo)(nil),              // 26: ggen.marketplace.v1.FileInfo
-	(*PublishReceipt)(nil),        // 27: ggen.marketplace.v1.PublishReceipt
-	(*InstallRequest)(nil),        // 28: ggen.marketplace.v1.InstallRequest
-	(*LockedPackage)(nil),         // 29: ggen.marketplace.v1.LockedPackage
-	(*InstallResponse)(nil),       // 30: ggen.marketplace.v1.InstallResponse
-	(*InstalledPackage)(nil),      // 31: ggen.marketplace.v1.InstalledPackage
-	(*InstallReceipt)(nil),        // 32: ggen.marketplace.v1.InstallReceipt
-	(*VerifyRequest)(nil),         // 33: ggen.marketplace.v1.VerifyRequest
-	(*VerifyResponse)(nil),        // 34: ggen.marketplace.v1.VerifyResponse
-	(*VerifyResult)(nil),          // 35: ggen.marketplace.v1.VerifyResult
-	(*VerifyPaths)(nil),           // 36: ggen.marketplace.v1.VerifyPaths
-	(*VerifySummary)(nil),         // 37: ggen.marketplace.v1.VerifySummary
-	(*StatusRequest)(nil),         // 38: ggen.marketplace.v1.StatusRequest
-	(*StatusResponse)(nil),        // 39: ggen.marketplace.v1.StatusResponse
-	(*PeersRequest)(nil),          // 40: ggen.marketplace.v1.PeersRequest
-	(*PeersResponse)(nil),         // 41: ggen.marketplace.v1.PeersResponse
-	(*Peer)(nil),                  // 42: ggen.marketplace.v1.Peer
-	(*BootstrapRequest)(nil),      // 43: ggen.marketplace.v1.BootstrapRequest
-	(*BootstrapResponse)(nil),     // 44: ggen.marketplace.v1.BootstrapResponse
-	(*DialOutcome)(nil),           // 45: ggen.marketplace.v1.DialOutcome
-	(*WatchRequest)(nil),          // 46: ggen.marketplace.v1.WatchRequest
-	(*WatchResponse)(nil),         // 47: ggen.marketplace.v1.WatchResponse
-	(*StayRequest)(nil),           // 48: ggen.marketplace.v1.StayRequest
-	(*StayResponse)(nil),          // 49: ggen.marketplace.v1.StayResponse
-	(*StopRequest)(nil),           // 50: ggen.marketplace.v1.StopRequest
-	(*StopResponse)(nil),          // 51: ggen.marketplace.v1.StopResponse
-	nil,                           // 52: ggen.marketplace.v1.Error.MetadataEntry
-	nil,                           // 53: ggen.marketplace.v1.DescribeResponse.ExtraEntry
-	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 55: google.protobuf.Duration
+	(*Input)(nil),                 // 12: ggen.marketplace.v1.Input
+	(*Deprecation)(nil),           // 13: ggen.marketplace.v1.Deprecation
+	(*DeclareRequest)(nil),        // 14: ggen.marketplace.v1.DeclareRequest
+	(*DeclareResponse)(nil),       // 15: ggen.marketplace.v1.DeclareResponse
+	(*Pin)(nil),                   // 16: ggen.marketplace.v1.Pin
+	(*PinsRequest)(nil),           // 17: ggen.marketplace.v1.PinsRequest
+	(*PinsResponse)(nil),          // 18: ggen.marketplace.v1.PinsResponse
+	(*SetPinRequest)(nil),         // 19: ggen.marketplace.v1.SetPinRequest
+	(*SetPinResponse)(nil),        // 20: ggen.marketplace.v1.SetPinResponse
+	(*VersionInfo)(nil),           // 21: ggen.marketplace.v1.VersionInfo
+	(*Dependency)(nil),            // 22: ggen.marketplace.v1.Dependency
+	(*PublishRequest)(nil),        // 23: ggen.marketplace.v1.PublishRequest
+	(*PublishHeader)(nil),         // 24: ggen.marketplace.v1.PublishHeader
+	(*PublishResponse)(nil),       // 25: ggen.marketplace.v1.PublishResponse
+	(*FileList)(nil),              // 26: ggen.marketplace.v1.FileList
+	(*FileInfo)(nil),              // 27: ggen.marketplace.v1.FileInfo
+	(*PublishReceipt)(nil),        // 28: ggen.marketplace.v1.PublishReceipt
+	(*Finding)(nil),               // 29: ggen.marketplace.v1.Finding
+	(*InstallRequest)(nil),        // 30: ggen.marketplace.v1.InstallRequest
+	(*LockedPackage)(nil),         // 31: ggen.marketplace.v1.LockedPackage
+	(*InstallResponse)(nil),       // 32: ggen.marketplace.v1.InstallResponse
+	(*InstalledPackage)(nil),      // 33: ggen.marketplace.v1.InstalledPackage
+	(*InstallReceipt)(nil),        // 34: ggen.marketplace.v1.InstallReceipt
+	(*VerifyRequest)(nil),         // 35: ggen.marketplace.v1.VerifyRequest
+	(*VerifyResponse)(nil),        // 36: ggen.marketplace.v1.VerifyResponse
+	(*VerifyResult)(nil),          // 37: ggen.marketplace.v1.VerifyResult
+	(*VerifyPaths)(nil),           // 38: ggen.marketplace.v1.VerifyPaths
+	(*VerifySummary)(nil),         // 39: ggen.marketplace.v1.VerifySummary
+	(*StatusRequest)(nil),         // 40: ggen.marketplace.v1.StatusRequest
+	(*StatusResponse)(nil),        // 41: ggen.marketplace.v1.StatusResponse
+	(*PeersRequest)(nil),          // 42: ggen.marketplace.v1.PeersRequest
+	(*PeersResponse)(nil),         // 43: ggen.marketplace.v1.PeersResponse
+	(*Peer)(nil),                  // 44: ggen.marketplace.v1.Peer
+	(*BootstrapRequest)(nil),      // 45: ggen.marketplace.v1.BootstrapRequest
+	(*BootstrapResponse)(nil),     // 46: ggen.marketplace.v1.BootstrapResponse
+	(*DialOutcome)(nil),           // 47: ggen.marketplace.v1.DialOutcome
+	(*WatchRequest)(nil),          // 48: ggen.marketplace.v1.WatchRequest
+	(*WatchResponse)(nil),         // 49: ggen.marketplace.v1.WatchResponse
+	(*StayRequest)(nil),           // 50: ggen.marketplace.v1.StayRequest
+	(*StayResponse)(nil),          // 51: ggen.marketplace.v1.StayResponse
+	(*StopRequest)(nil),           // 52: ggen.marketplace.v1.StopRequest
+	(*StopResponse)(nil),          // 53: ggen.marketplace.v1.StopResponse
+	nil,                           // 54: ggen.marketplace.v1.Error.MetadataEntry
+	nil,                           // 55: ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	(*timestamppb.Timestamp)(nil), // 56: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 57: google.protobuf.Duration
 }
 var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
-	52, // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
-	54, // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	54, // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
+	56, // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	8,  // 2: ggen.marketplace.v1.SearchResponse.packages:type_name -> ggen.marketplace.v1.PackageSummary
 	1,  // 3: ggen.marketplace.v1.SearchResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	54, // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
+	56, // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
 	9,  // 5: ggen.marketplace.v1.DescribeRequest.ref:type_name -> ggen.marketplace.v1.Ref
 	8,  // 6: ggen.marketplace.v1.DescribeResponse.summary:type_name -> ggen.marketplace.v1.PackageSummary
-	21, // 7: ggen.marketplace.v1.DescribeResponse.dependencies:type_name -> ggen.marketplace.v1.Dependency
-	20, // 8: ggen.marketplace.v1.DescribeResponse.versions:type_name -> ggen.marketplace.v1.VersionInfo
-	53, // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	22, // 7: ggen.marketplace.v1.DescribeResponse.dependencies:type_name -> ggen.marketplace.v1.Dependency
+	21, // 8: ggen.marketplace.v1.DescribeResponse.versions:type_name -> ggen.marketplace.v1.VersionInfo
+	55, // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
 	1,  // 10: ggen.marketplace.v1.DescribeResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	12, // 11: ggen.marketplace.v1.DescribeResponse.deprecation:type_name -> ggen.marketplace.v1.Deprecation
-	54, // 12: ggen.marketplace.v1.Deprecation.since:type_name -> google.protobuf.Timestamp
-	1,  // 13: ggen.marketplace.v1.DeclareResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	54, // 14: ggen.marketplace.v1.Pin.since:type_name -> google.protobuf.Timestamp
-	15, // 15: ggen.marketplace.v1.PinsResponse.pins:type_name -> ggen.marketplace.v1.Pin
-	15, // 16: ggen.marketplace.v1.SetPinResponse.former:type_name -> ggen.marketplace.v1.Pin
-	54, // 17: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
-	54, // 18: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
-	23, // 19: ggen.marketplace.v1.PublishRequest.header:type_name -> ggen.marketplace.v1.PublishHeader
-	3,  // 20: ggen.marketplace.v1.PublishResponse.progress:type_name -> ggen.marketplace.v1.Progress
-	25, // 21: ggen.marketplace.v1.PublishResponse.files:type_name -> ggen.marketplace.v1.FileList
-	27, // 22: ggen.marketplace.v1.PublishResponse.receipt:type_name -> ggen.marketplace.v1.PublishReceipt
-	26, // 23: ggen.marketplace.v1.FileList.files:type_name -> ggen.marketplace.v1.FileInfo
-	21, // 24: ggen.marketplace.v1.PublishReceipt.dependencies:type_name -> ggen.marketplace.v1.Dependency
-	1,  // 25: ggen.marketplace.v1.PublishReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	9,  // 26: ggen.marketplace.v1.InstallRequest.packages:type_name -> ggen.marketplace.v1.Ref
-	29, // 27: ggen.marketplace.v1.InstallRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
-	3,  // 28: ggen.marketplace.v1.InstallResponse.progress:type_name -> ggen.marketplace.v1.Progress
-	31, // 29: ggen.marketplace.v1.InstallResponse.installed:type_name -> ggen.marketplace.v1.InstalledPackage
-	32, // 30: ggen.marketplace.v1.InstallResponse.receipt:type_name -> ggen.marketplace.v1.InstallReceipt
-	29, // 31: ggen.marketplace.v1.InstalledPackage.locked:type_name -> ggen.marketplace.v1.LockedPackage
-	1,  // 32: ggen.marketplace.v1.InstallReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	29, // 33: ggen.marketplace.v1.VerifyRequest.packages:type_name -> ggen.marketplace.v1.LockedPackage
-	35, // 34: ggen.marketplace.v1.VerifyResponse.result:type_name -> ggen.marketplace.v1.VerifyResult
-	36, // 35: ggen.marketplace.v1.VerifyResponse.paths:type_name -> ggen.marketplace.v1.VerifyPaths
-	37, // 36: ggen.marketplace.v1.VerifyResponse.summary:type_name -> ggen.marketplace.v1.VerifySummary
-	1,  // 37: ggen.marketplace.v1.VerifySummary.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	54, // 38: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	1,  // 39: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	42, // 40: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
-	54, // 41: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
-	55, // 42: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
-	45, // 43: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
-	55, // 44: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
-	2,  // 45: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
-	54, // 46: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	8,  // 47: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
-	55, // 48: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
-	4,  // 49: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
-	6,  // 50: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
-	10, // 51: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
-	22, // 52: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
-	13, // 53: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
-	28, // 54: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
-	33, // 55: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
-	16, // 56: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
-	18, // 57: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
-	38, // 58: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
-	40, // 59: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
-	43, // 60: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
-	46, // 61: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
-	48, // 62: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
-	50, // 63: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
-	5,  // 64: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
-	7,  // 65: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
-	11, // 66: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
-	24, // 67: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
-	14, // 68: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
-	30, // 69: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
-	34, // 70: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
-	17, // 71: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
-	19, // 72: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
-	39, // 73: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
-	41, // 74: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
-	44, // 75: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
-	47, // 76: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
-	49, // 77: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
-	51, // 78: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
-	64, // [64:79] is the sub-list for method output_type
-	49, // [49:64] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	13, // 11: ggen.marketplace.v1.DescribeResponse.deprecation:type_name -> ggen.marketplace.v1.Deprecation
+	12, // 12: ggen.marketplace.v1.DescribeResponse.inputs:type_name -> ggen.marketplace.v1.Input
+	56, // 13: ggen.marketplace.v1.Deprecation.since:type_name -> google.protobuf.Timestamp
+	1,  // 14: ggen.marketplace.v1.DeclareResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	56, // 15: ggen.marketplace.v1.Pin.since:type_name -> google.protobuf.Timestamp
+	16, // 16: ggen.marketplace.v1.PinsResponse.pins:type_name -> ggen.marketplace.v1.Pin
+	16, // 17: ggen.marketplace.v1.SetPinResponse.former:type_name -> ggen.marketplace.v1.Pin
+	56, // 18: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
+	56, // 19: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
+	24, // 20: ggen.marketplace.v1.PublishRequest.header:type_name -> ggen.marketplace.v1.PublishHeader
+	3,  // 21: ggen.marketplace.v1.PublishResponse.progress:type_name -> ggen.marketplace.v1.Progress
+	26, // 22: ggen.marketplace.v1.PublishResponse.files:type_name -> ggen.marketplace.v1.FileList
+	28, // 23: ggen.marketplace.v1.PublishResponse.receipt:type_name -> ggen.marketplace.v1.PublishReceipt
+	27, // 24: ggen.marketplace.v1.FileList.files:type_name -> ggen.marketplace.v1.FileInfo
+	22, // 25: ggen.marketplace.v1.PublishReceipt.dependencies:type_name -> ggen.marketplace.v1.Dependency
+	1,  // 26: ggen.marketplace.v1.PublishReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	29, // 27: ggen.marketplace.v1.PublishReceipt.findings:type_name -> ggen.marketplace.v1.Finding
+	9,  // 28: ggen.marketplace.v1.InstallRequest.packages:type_name -> ggen.marketplace.v1.Ref
+	31, // 29: ggen.marketplace.v1.InstallRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
+	3,  // 30: ggen.marketplace.v1.InstallResponse.progress:type_name -> ggen.marketplace.v1.Progress
+	33, // 31: ggen.marketplace.v1.InstallResponse.installed:type_name -> ggen.marketplace.v1.InstalledPackage
+	34, // 32: ggen.marketplace.v1.InstallResponse.receipt:type_name -> ggen.marketplace.v1.InstallReceipt
+	31, // 33: ggen.marketplace.v1.InstalledPackage.locked:type_name -> ggen.marketplace.v1.LockedPackage
+	1,  // 34: ggen.marketplace.v1.InstallReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	31, // 35: ggen.marketplace.v1.VerifyRequest.packages:type_name -> ggen.marketplace.v1.LockedPackage
+	37, // 36: ggen.marketplace.v1.VerifyResponse.result:type_name -> ggen.marketplace.v1.VerifyResult
+	38, // 37: ggen.marketplace.v1.VerifyResponse.paths:type_name -> ggen.marketplace.v1.VerifyPaths
+	39, // 38: ggen.marketplace.v1.VerifyResponse.summary:type_name -> ggen.marketplace.v1.VerifySummary
+	1,  // 39: ggen.marketplace.v1.VerifySummary.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	56, // 40: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	1,  // 41: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	44, // 42: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
+	56, // 43: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
+	57, // 44: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
+	47, // 45: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
+	57, // 46: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
+	2,  // 47: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
+	56, // 48: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	8,  // 49: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
+	57, // 50: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
+	4,  // 51: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
+	6,  // 52: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
+	10, // 53: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
+	23, // 54: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
+	14, // 55: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
+	30, // 56: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
+	35, // 57: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
+	17, // 58: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
+	19, // 59: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
+	40, // 60: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
+	42, // 61: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
+	45, // 62: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
+	48, // 63: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
+	50, // 64: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
+	52, // 65: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
+	5,  // 66: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
+	7,  // 67: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
+	11, // 68: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
+	25, // 69: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
+	15, // 70: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
+	32, // 71: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
+	36, // 72: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
+	18, // 73: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
+	20, // 74: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
+	41, // 75: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
+	43, // 76: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
+	46, // 77: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
+	49, // 78: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
+	51, // 79: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
+	53, // 80: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
+	66, // [66:81] is the sub-list for method output_type
+	51, // [51:66] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_ggen_marketplace_v1_marketplace_proto_init() }
@@ -4288,21 +4537,21 @@ func file_ggen_marketplace_v1_marketplace_proto_init() {
 	if File_ggen_marketplace_v1_marketplace_proto != nil {
 		return
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[21].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[22].OneofWrappers = []any{
 		(*PublishRequest_Header)(nil),
 		(*PublishRequest_Chunk)(nil),
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[23].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[24].OneofWrappers = []any{
 		(*PublishResponse_Progress)(nil),
 		(*PublishResponse_Files)(nil),
 		(*PublishResponse_Receipt)(nil),
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[29].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[31].OneofWrappers = []any{
 		(*InstallResponse_Progress)(nil),
 		(*InstallResponse_Installed)(nil),
 		(*InstallResponse_Receipt)(nil),
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[33].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[35].OneofWrappers = []any{
 		(*VerifyResponse_Result)(nil),
 		(*VerifyResponse_Paths)(nil),
 		(*VerifyResponse_Summary)(nil),
@@ -4313,7 +4562,7 @@ func file_ggen_marketplace_v1_marketplace_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ggen_marketplace_v1_marketplace_proto_rawDesc), len(file_ggen_marketplace_v1_marketplace_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   53,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
