@@ -390,7 +390,11 @@ func (s *folderSession) Install(ctx context.Context, req shared.InstallRequest, 
 		report.Report(shared.Progress{Phase: shared.PhaseFetch, Package: r.Name, Done: 1, Total: 2})
 		installed := shared.InstalledPackage{
 			LockedPackage: shared.LockedPackage{Name: r.Name, Publisher: r.Publisher, Version: r.Version, Digest: r.Digest, Dependencies: needs},
-			Path:          filepath.Join(req.Root, r.Name), Title: r.Title, Description: r.Description, Requested: requested, FirstUse: r.Publisher != s.publisher(),
+			Path:          filepath.Join(req.Root, r.Name), Title: r.Title, Description: r.Description, Requested: requested,
+			FirstUse: r.Publisher != s.publisher() && !slices.ContainsFunc(req.Locked, func(l shared.LockedPackage) bool { return l.Name == r.Name }),
+		}
+		if installed.FirstUse && !req.Trust && len(req.Accepted) == 0 && !req.DryRun {
+			return shared.NewError(shared.ReasonUntrusted, "nobody on this machine has used %s of publisher %s before", r.Name, r.Publisher.Short())
 		}
 		if err := s.unpack(req, r, &installed); err != nil {
 			return err

@@ -19,15 +19,18 @@ func (p *program) installCommand() *cli.Command {
 
 In a project packages go to .ggen/packages, else to the home; ggen.lock records
 version, publisher and digest. Without REF everything in ggen.lock is installed.
-The first install of a name binds it to its publisher. Nothing in a package is
-ever run.`,
+What will be done is shown before it is done, and in a terminal you are asked.
+The first install of a name binds it to its publisher: you agree to that when you
+are asked, or with --trust; ggen.lock and trust catalogues can vouch for
+publishers too. Nothing in a package is ever run.`,
 		UsageText: `ggen marketplace install greeting-service --save
 ggen marketplace install greeting@1.2.0 ontology-basics --dry-run
 ggen marketplace install`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "save", Usage: "enter the packages that are named into [packs] of ggen.toml"},
-			&cli.BoolFlag{Name: "trust", Usage: "accept publishers that are not known yet"},
-			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "ask nothing; for scripts"},
+			&cli.BoolFlag{Name: "trust", Usage: "accept publishers that nobody on this machine has used before"},
+			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask before anything is done"},
+			&cli.StringFlag{Name: "min-age", Usage: "leave out releases that this peer has known for less than `AGE`, such as 3d"},
 			&cli.BoolFlag{Name: "force", Usage: "replace folders whose files were changed"},
 			&cli.BoolFlag{Name: "offline", Usage: "use only what this peer holds"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "show what would be installed; touch nothing"},
@@ -64,13 +67,10 @@ func install(ctx context.Context, v *invocation) error {
 		}
 	}
 	return v.withEngine(ctx, func(s session) error {
-		progress := v.NewProgress()
-		defer progress.Close()
-		receipt, err := s.Install(ctx, shared.InstallRequest{
+		receipt, err := v.agreed(ctx, s, shared.InstallRequest{
 			Packages: wanted, Root: v.place.Packages(), Locked: lock.Packages,
 			Trust: v.flags.Bool("trust"), Force: v.flags.Bool("force"), Offline: v.flags.Bool("offline"), DryRun: dryRun,
-		}, progress.Report)
-		progress.Close()
+		})
 		if len(refs) == 0 {
 			receipt.Packages = asBefore(v.place, receipt.Packages)
 		}

@@ -27,7 +27,8 @@ func main() {
 func realMain(with engines) exitCode {
 	dir, err := os.Getwd()
 	p := &program{
-		args: os.Args, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv, dir: dir, dirErr: err, version: version, engines: with,
+		args: os.Args, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv, dir: dir, dirErr: err, version: version, engines: with,
+		stdinTerminal:  term.IsTerminal(int(os.Stdin.Fd())),
 		stdoutTerminal: term.IsTerminal(int(os.Stdout.Fd())), stderrTerminal: term.IsTerminal(int(os.Stderr.Fd())),
 	}
 	if p.stdoutTerminal {

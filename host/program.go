@@ -18,6 +18,7 @@ import (
 // program is one run of ggen: its command line and its surroundings.
 type program struct {
 	args           []string // with the program's own name
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            func(string) string
 	dir            string // working folder, absolute
@@ -25,8 +26,8 @@ type program struct {
 	version        string
 	engines        engines
 
-	stdoutTerminal, stderrTerminal bool
-	width                          int // columns of stdout; 0 when not known
+	stdinTerminal, stdoutTerminal, stderrTerminal bool
+	width                                         int // columns of stdout; 0 when not known
 }
 
 // run carries out the command line and says how the process should end.
@@ -110,29 +111,16 @@ func (p *program) action(arguments arity, do func(context.Context, *invocation) 
 // config is the engine that this command is about. given are the settings from
 // flags, which go before all others; file, if any, replaces the usual files.
 func (v *invocation) config(given project.Given, file string) (engineConfig, error) {
-	environment, err := project.FromEnvironment(v.env)
+	sources, err := v.sources(given, file)
 	if err != nil {
 		return engineConfig{}, err
 	}
-	sources := []project.Given{given, environment}
-	files := []string{filepath.Join(v.home, project.ConfigName)}
 	cfg := engineConfig{
 		Home: v.home, Profile: cmp.Or(v.flags.String("profile"), v.env("GGEN_PROFILE")), PerCommand: v.env("GGEN_ENGINE_PER_COMMAND") != "",
 		Version: v.version, Logger: slog.New(slog.DiscardHandler),
 	}
 	if v.place.IsProject() {
 		cfg.Project = v.place.Root()
-		files = append([]string{v.place.Manifest()}, files...)
-	}
-	if file != "" {
-		files = []string{v.absolute(file)}
-	}
-	for _, name := range files {
-		source, err := project.FromFile(name, file != "")
-		if err != nil {
-			return engineConfig{}, err
-		}
-		sources = append(sources, source)
 	}
 	cfg.Settings = project.Merge(sources...)
 	for _, dir := range v.flags.StringSlice("plugin-dir") {
@@ -142,6 +130,30 @@ func (v *invocation) config(given project.Given, file string) (engineConfig, err
 		cfg.Logger = slog.New(slog.NewTextHandler(v.Err, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	return cfg, cfg.Settings.Check()
+}
+
+// sources reads the settings from everywhere, the strongest first.
+func (v *invocation) sources(given project.Given, file string) ([]project.Given, error) {
+	environment, err := project.FromEnvironment(v.env)
+	if err != nil {
+		return nil, err
+	}
+	sources := []project.Given{given, environment}
+	files := []string{filepath.Join(v.home, project.ConfigName)}
+	if v.place.IsProject() {
+		files = append([]string{v.place.Manifest()}, files...)
+	}
+	if file != "" {
+		files = []string{v.absolute(file)}
+	}
+	for _, name := range files {
+		source, err := project.FromFile(name, file != "")
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, source)
+	}
+	return sources, nil
 }
 
 // withEngine connects, starting an engine if need be, and calls use.

@@ -54,6 +54,8 @@ func reference(t *testing.T, app *cli.App) []byte {
 		{project.EnvDHTServer, "dht_server = true", "answer DHT queries even if not known to be reachable"},
 		{"", "idle_stop = \"10m\"", "how long an engine that is not used stays"},
 		{project.EnvMemory, "memory_limit = \"512MiB\"", "how much memory the engine may use, at least 128MiB; default no limit"},
+		{project.EnvPolicy, "trust_policy = \"allow-list\"", "whom packages may come from: `tofu` (default) or `allow-list`, see TRUST.md; the strictest of all sources counts"},
+		{project.EnvMinAge, "min_age = \"3d\"", "leave out releases that this peer has known for less; the longest of all sources counts, and `--min-age` goes before it"},
 		{"GGEN_PROFILE", "", "the profile, as `--profile`: each has an engine, keys and a catalogue of its own, below `$GGEN_HOME/profiles`"},
 		{"GGEN_ENGINE_ATTACH", "", "the socket of an engine that somebody runs in a terminal (`serve -debug`), to be used instead of any other"},
 		{"GGEN_PLUGIN_PATH", "", "folders in which engines are looked for, after `--plugin-dir`; separated as in `PATH`"},

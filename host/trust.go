@@ -26,6 +26,24 @@ that it is the wrong one. Projects go on as their ggen.lock says.`,
 			p.leaf(&cli.Command{
 				Name: "unpin", Usage: "let the next first use decide what a name means", ArgsUsage: "NAME",
 			}, arity{1, 1}, trustUnpin),
+			p.leaf(&cli.Command{
+				Name: "why", Usage: "say whom a name means and why, and who else offers one", ArgsUsage: "NAME",
+				Description: `The rules, the strongest first: a pin; a trust catalogue; that nobody else offers
+such a package. Well-known names that this one may be taken for are shown too.`,
+			}, arity{1, 1}, trustWhy),
+			p.leaf(&cli.Command{
+				Name: "proof", Usage: "write or check the proof that a publisher signed two different logs", ArgsUsage: "[PUBLISHER]",
+				Description: `Such a publisher shows one history to some and another one to others; nothing more
+is accepted from it. The proof is a file that anybody can check, without a network
+and without trusting you.`,
+				UsageText: `ggen marketplace trust proof 3fc02d9edf53 --out proof.json
+ggen marketplace trust proof --check proof.json`,
+				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "out", Usage: "write the proof to `FILE` (default: fork-PUBLISHER.json)"},
+					&cli.StringFlag{Name: "check", Usage: "check the proof in `FILE`"},
+				},
+			}, arity{0, 1}, trustProof),
+			p.catalogueCommand(),
 		},
 	}
 }

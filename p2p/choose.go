@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
@@ -15,31 +16,52 @@ import (
 // has it. Nothing is guessed between several. Reasons: NOT_FOUND, NO_PEERS,
 // AMBIGUOUS, UNTRUSTED.
 func (e *Engine) choose(ctx context.Context, ref shared.Ref) (catalog.Package, error) {
-	found := e.catalog.Lookup(ref.Name)
-	if len(found) == 0 && e.stillLearning() {
-		if err := e.learn(ctx); err != nil {
-			return catalog.Package{}, err
-		}
-		found = e.catalog.Lookup(ref.Name)
+	found, err := e.lookup(ctx, ref.Name)
+	if err != nil {
+		return catalog.Package{}, err
 	}
-	if len(found) == 0 {
-		return catalog.Package{}, e.unknown(ref.Name)
-	}
-	pin, pinned := e.catalog.Pinned(ref.Name)
-	switch {
-	case ref.Publisher != "":
+	if ref.Publisher != "" {
 		return chooseNamed(found, ref)
-	case pinned:
-		for _, pkg := range found {
-			if pkg.Publisher == pin.Publisher {
-				return pkg, nil
-			}
-		}
+	}
+	m := e.meaning(ref.Name, found)
+	if i := slices.IndexFunc(found, func(pkg catalog.Package) bool { return pkg.Publisher == m.publisher }); i >= 0 {
+		return found[i], nil
+	}
+	switch {
+	case m.rule == shared.RulePin:
+		pin, _ := e.catalog.Pinned(ref.Name)
 		return catalog.Package{}, catalog.PublisherChanged(pin, found[0].Publisher)
-	case len(found) == 1:
-		return found[0], nil
+	case m.rule == shared.RuleCatalogue:
+		return catalog.Package{}, notListed(ref.Name, m, found[0].Publisher)
+	case m.disagree != nil:
+		return catalog.Package{}, shared.NewError(shared.ReasonAmbiguous, "the trust catalogues that are followed here disagree whose package %s is", ref.Name).
+			WithHint("decide it yourself: `ggen marketplace trust pin %s PUBLISHER`; they name %s", ref.Name, shortList(m.disagree)).
+			With("candidates", shortList(m.disagree)).With("name", ref.Name)
 	}
 	return catalog.Package{}, ambiguous(ref.Name, found)
+}
+
+// lookup finds the packages of a name, and waits for a catalogue that is still on
+// its way. Reasons: NOT_FOUND, NO_PEERS.
+func (e *Engine) lookup(ctx context.Context, name string) ([]catalog.Package, error) {
+	found := e.catalog.Lookup(name)
+	if len(found) == 0 && e.stillLearning() {
+		if err := e.learn(ctx); err != nil {
+			return nil, err
+		}
+		found = e.catalog.Lookup(name)
+	}
+	if len(found) == 0 {
+		return nil, e.unknown(name)
+	}
+	return found, nil
+}
+
+// notListed is the refusal of a publisher that a trust catalogue does not name.
+func notListed(name string, m meaning, offered shared.PublisherID) error {
+	return shared.NewError(shared.ReasonUntrusted, "the trust catalogue %q says that %s is publisher %s's, and not %s's", m.catalogue, name, m.publisher, offered).
+		WithHint("if you know better: `ggen marketplace trust pin %s %s`", name, offered.Short()).
+		With("pinned", string(m.publisher)).With("offered", string(offered))
 }
 
 func chooseNamed(found []catalog.Package, ref shared.Ref) (catalog.Package, error) {
@@ -62,15 +84,23 @@ func chooseNamed(found []catalog.Package, ref shared.Ref) (catalog.Package, erro
 func ambiguous(name string, found []catalog.Package) error {
 	return shared.NewError(shared.ReasonAmbiguous, "%d publishers offer a package %s, and none of them is pinned", len(found), name).
 		WithHint("choose one and name it, as PUBLISHER/%s: %s", name, publisherList(found)).
-		With("candidates", publisherList(found))
+		With("candidates", publisherList(found)).With("name", name)
 }
 
 func publisherList(found []catalog.Package) string {
-	var ids []string
+	var ids []shared.PublisherID
 	for _, pkg := range found {
-		ids = append(ids, pkg.Publisher.Short())
+		ids = append(ids, pkg.Publisher)
 	}
-	return strings.Join(ids, ", ")
+	return shortList(ids)
+}
+
+func shortList(ids []shared.PublisherID) string {
+	short := make([]string, len(ids))
+	for i, id := range ids {
+		short[i] = id.Short()
+	}
+	return strings.Join(short, ", ")
 }
 
 // unknown says why nobody can be found to have a package: because nobody has it,

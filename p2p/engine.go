@@ -32,6 +32,7 @@ import (
 	"ggen.dev/marketplace/p2p/search"
 	"ggen.dev/marketplace/p2p/store"
 	"ggen.dev/marketplace/p2p/transfer"
+	"ggen.dev/marketplace/p2p/trust"
 	"ggen.dev/marketplace/shared"
 )
 
@@ -83,6 +84,7 @@ type Engine struct {
 
 	feed     *feed
 	requests *requests
+	shelf    *trust.Shelf
 	folders  *folderLocks
 	learned  learning
 
@@ -163,6 +165,9 @@ func (e *Engine) openDisk() error {
 		return err
 	}
 	if e.requests, err = openRequests(e.db, e.log); err != nil {
+		return err
+	}
+	if e.shelf, err = trust.OpenShelf(e.db, e.log); err != nil {
 		return err
 	}
 	e.catalog.All(func(_ string, pkg catalog.Package) { e.search.Put(docOf(pkg)) })

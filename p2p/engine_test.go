@@ -202,7 +202,7 @@ func TestThreePeers(t *testing.T) {
 			t.Fatal(err)
 		}
 		other := t.TempDir()
-		receipt, err := c.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "top"}}, Root: other}, nil)
+		receipt, err := c.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "top"}}, Root: other, Trust: true}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

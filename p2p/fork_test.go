@@ -2,6 +2,8 @@ package p2p_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -70,6 +72,33 @@ func TestAPublisherWhoSignsTwoLogsIsQuarantinedAndNobodyElse(t *testing.T) {
 			if p.Reputation == 0 {
 				t.Errorf("%s is banned", p.ID)
 			}
+		}
+	})
+	t.Run("others verify the proof from the file alone", func(t *testing.T) {
+		proof, err := witness.ForkProof(t.Context(), status.Publisher)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stranger := open(t, t.TempDir()) // knows nobody
+		verdict, err := stranger.CheckForkProof(t.Context(), proof)
+		if err != nil || verdict.Publisher != status.Publisher || verdict.Size != 1 || verdict.First == verdict.Second || verdict.Quarantined {
+			t.Fatalf("%+v, %v", verdict, err)
+		}
+		if verdict, err := witness.CheckForkProof(t.Context(), proof); err != nil || !verdict.Quarantined {
+			t.Errorf("%+v, %v", verdict, err)
+		}
+		// The two sides of the proof are made the same: it proves nothing then.
+		var parts map[string]json.RawMessage
+		if err := json.Unmarshal(proof, &parts); err != nil {
+			t.Fatal(err)
+		}
+		parts["second"], parts["second_tree"] = parts["first"], parts["first_tree"]
+		harmless, err := json.Marshal(parts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stranger.CheckForkProof(t.Context(), harmless); !errors.Is(err, shared.ReasonIntegrity) {
+			t.Errorf("got %v", err)
 		}
 	})
 }

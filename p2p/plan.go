@@ -17,18 +17,9 @@ type plan struct {
 	diagnostics []shared.Diagnostic
 }
 
-// pins are the names that the plan binds to publishers.
-func (p *plan) pins() map[string]shared.PublisherID {
-	pins := map[string]shared.PublisherID{}
-	for _, s := range p.steps {
-		pins[s.release.Name] = s.release.Publisher
-	}
-	return pins
-}
-
 // plan chooses publishers and versions for everything that req needs.
 func (e *Engine) plan(ctx context.Context, req shared.InstallRequest) (*plan, error) {
-	source := &catalogSource{e: e, named: map[string]shared.PublisherID{}, chosen: map[string]catalog.Package{}}
+	source := &catalogSource{e: e, req: req, named: map[string]shared.PublisherID{}, chosen: map[string]catalog.Package{}}
 	var roots []resolve.Requirement
 	for _, ref := range req.Packages {
 		if err := shared.CheckName(ref.Name); err != nil {
@@ -50,7 +41,7 @@ func (e *Engine) plan(ctx context.Context, req shared.InstallRequest) (*plan, er
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{}
+	p := &plan{diagnostics: source.remarks}
 	for _, choice := range choices {
 		pkg := source.chosen[choice.Name]
 		rel := e.catalog.Release(choice.Name, pkg.Publisher, choice.Version.Original())
@@ -59,52 +50,24 @@ func (e *Engine) plan(ctx context.Context, req shared.InstallRequest) (*plan, er
 		}
 		s := &step{release: rel, needs: choice.Needs, dest: filepath.Join(req.Root, rel.Name)}
 		s.requested = slices.ContainsFunc(req.Packages, func(ref shared.Ref) bool { return ref.Name == rel.Name })
-		if err := e.checkTrust(s, req.Locked); err != nil {
+		if err := e.checkTrust(s, req); err != nil {
 			return nil, err
 		}
-		if pkg.Deprecation != nil && s.requested {
-			p.diagnostics = append(p.diagnostics, deprecated(rel.Name, *pkg.Deprecation))
-		}
-		if rel.Yanked {
-			p.diagnostics = append(p.diagnostics, shared.Diagnostic{
-				Severity: shared.SeverityWarning, Message: s.label() + " was yanked by its publisher", Hint: "move to another version when you can",
-			})
+		if err := p.warn(ctx, e, s, pkg.Deprecation); err != nil {
+			return nil, err
 		}
 		p.steps = append(p.steps, s)
 	}
-	return p, nil
-}
-
-// checkTrust refuses a publisher that the name is not pinned to, here or in the
-// lockfile, and content that differs from the lockfile's.
-func (e *Engine) checkTrust(s *step, locked []shared.LockedPackage) error {
-	pin, pinned := e.catalog.Pinned(s.release.Name)
-	if pinned && pin.Publisher != s.release.Publisher {
-		return catalog.PublisherChanged(pin, s.release.Publisher)
-	}
-	s.firstUse = !pinned
-	for _, l := range locked {
-		if l.Name != s.release.Name {
-			continue
-		}
-		if l.Publisher != s.release.Publisher {
-			return shared.NewError(shared.ReasonUntrusted, "%s is locked to publisher %s, and not to %s", l.Name, l.Publisher, s.release.Publisher).
-				WithHint("remove the package first if you really want it from somebody else").
-				With("pinned", string(l.Publisher)).With("offered", string(s.release.Publisher))
-		}
-		if l.Version == s.release.Version && l.Digest != s.release.Archive.Digest {
-			return shared.NewError(shared.ReasonIntegrity, "%s is %s in ggen.lock, and %s in the publisher's log", s.label(), l.Digest, s.release.Archive.Digest).
-				WithHint("ggen.lock was changed by hand, or somebody is lying: compare it with version control")
-		}
-	}
-	return nil
+	return p, p.checkConsent(req)
 }
 
 // catalogSource gives the resolver the catalogue's versions.
 type catalogSource struct {
-	e      *Engine
-	named  map[string]shared.PublisherID
-	chosen map[string]catalog.Package
+	e       *Engine
+	req     shared.InstallRequest
+	named   map[string]shared.PublisherID
+	chosen  map[string]catalog.Package
+	remarks []shared.Diagnostic
 }
 
 // Versions implements resolve.Source.
@@ -121,6 +84,13 @@ func (c *catalogSource) Versions(ctx context.Context, name, publisher string) ([
 	if err != nil {
 		return nil, "", err
 	}
+	pkg, remarks, err := c.e.oldEnough(pkg, c.req.MinAge, func(rel *catalog.Release) bool {
+		return slices.ContainsFunc(c.req.Locked, func(l shared.LockedPackage) bool { return l.Name == name && l.Version == rel.Version })
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	c.remarks = append(c.remarks, remarks...)
 	c.chosen[name] = pkg
 	versions := make([]resolve.Version, 0, len(pkg.Releases))
 	for _, rel := range pkg.Releases {

@@ -68,6 +68,7 @@ type trial struct {
 	root      string
 	published shared.PublishReceipt
 	installed shared.InstallReceipt
+	signed    []byte // a trust catalogue
 }
 
 type step struct {
@@ -86,6 +87,13 @@ func (t *trial) steps() []step {
 		{"Declare", t.declare},
 		{"Pins", t.pins},
 		{"SetPin", t.setPin},
+		{"Explain", t.explain},
+		{"SignTrustCatalogue", t.signCatalogue},
+		{"AddTrustCatalogue", t.addCatalogue},
+		{"TrustCatalogues", t.catalogues},
+		{"RemoveTrustCatalogue", t.removeCatalogue},
+		{"ForkProof", t.forkProof},
+		{"CheckForkProof", t.checkForkProof},
 		{"Status", t.status},
 		{"Peers", t.peers},
 		{"Bootstrap", t.bootstrap},
@@ -185,6 +193,55 @@ func (t *trial) pins(ctx context.Context) (string, error) {
 func (t *trial) setPin(ctx context.Context) (string, error) {
 	_, err := t.m.SetPin(ctx, trialName, t.published.Publisher)
 	return "pinned again", err
+}
+
+func (t *trial) explain(ctx context.Context) (string, error) {
+	report, err := t.m.Explain(ctx, trialName)
+	if err == nil && (report.Rule != shared.RulePin || len(report.Candidates) != 1) {
+		err = fmt.Errorf("it is explained as %+v", report)
+	}
+	return "by rule " + string(report.Rule), err
+}
+
+func (t *trial) signCatalogue(ctx context.Context) (what string, err error) {
+	t.signed, err = t.m.SignTrustCatalogue(ctx, shared.TrustCatalogue{
+		Title: trialName, Serial: 1, Names: []shared.CatalogueName{{Name: trialName, Publisher: t.published.Publisher}},
+	})
+	return fmt.Sprintf("%d bytes", len(t.signed)), err
+}
+
+func (t *trial) addCatalogue(ctx context.Context) (string, error) {
+	added, err := t.m.AddTrustCatalogue(ctx, t.signed)
+	return fmt.Sprintf("issue %d", added.Serial), err
+}
+
+func (t *trial) catalogues(ctx context.Context) (string, error) {
+	list, err := t.m.TrustCatalogues(ctx)
+	if err == nil && len(list) != 1 {
+		err = fmt.Errorf("%d catalogues are followed, and one was added", len(list))
+	}
+	return fmt.Sprintf("%d followed", len(list)), err
+}
+
+func (t *trial) removeCatalogue(ctx context.Context) (string, error) {
+	_, err := t.m.RemoveTrustCatalogue(ctx, t.published.Publisher, trialName)
+	return "removed", err
+}
+
+func (t *trial) forkProof(ctx context.Context) (string, error) {
+	_, err := t.m.ForkProof(ctx, t.published.Publisher)
+	if errors.Is(err, shared.ReasonNotFound) {
+		return "none, as it should be", nil
+	}
+	return "", errors.Join(errors.New("an honest publisher is convicted"), err)
+}
+
+func (t *trial) checkForkProof(ctx context.Context) (string, error) {
+	_, err := t.m.CheckForkProof(ctx, []byte("{}"))
+	if errors.Is(err, shared.ReasonIntegrity) || errors.Is(err, shared.ReasonInvalidArgument) {
+		return "nothing proves nothing", nil
+	}
+	return "", errors.Join(errors.New("an empty proof is believed"), err)
 }
 
 func (t *trial) status(ctx context.Context) (string, error) {

@@ -52,15 +52,8 @@ type Marketplace interface {
 	// with. A difference is part of the report, not an error.
 	Verify(ctx context.Context, req VerifyRequest) (VerifyReport, error)
 
-	// Pins lists which publisher each bare name means here, by name.
-	Pins(ctx context.Context) ([]Pin, error)
-
-	// SetPin binds a bare name to a publisher, whatever it was bound to before, or,
-	// with an empty one, to none, so that the next first use decides. The publisher
-	// is a full ID, or a prefix that one publisher of such a package has. It returns
-	// the pin that was there before; its Publisher is empty if there was none.
-	// Reasons: INVALID_ARGUMENT, NOT_FOUND, AMBIGUOUS, STORAGE.
-	SetPin(ctx context.Context, name string, publisher PublisherID) (former Pin, err error)
+	// Trust is about whom names mean.
+	Trust
 
 	// Status tells how this node stands in the network.
 	Status(ctx context.Context) (NodeStatus, error)

@@ -142,3 +142,25 @@ func isHex(s string) bool {
 	}
 	return true
 }
+
+// OneSlip tells whether two words differ in one letter that is missing, too many or
+// another, or in two neighbours that changed places: the four slips of Damerau (1964). Bytes count, so
+// it is for names and keys in ASCII.
+func OneSlip(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	rest, other := a[i:], b[i:]
+	switch len(other) - len(rest) {
+	case 0:
+		return rest != "" && (rest[1:] == other[1:] ||
+			len(rest) > 1 && rest[0] == other[1] && rest[1] == other[0] && rest[2:] == other[2:])
+	case 1:
+		return rest == other[1:]
+	}
+	return false
+}

@@ -156,13 +156,6 @@ type PublishReceipt struct {
 	Findings  []Finding // by place, at most 100; only with Lint. Without an error among them the package can be published
 }
 
-// Pin says which publisher a bare name means on this node.
-type Pin struct {
-	Name      string
-	Publisher PublisherID
-	Since     time.Time // of its first use here, or of the user's word
-}
-
 // StatementKind is what a [Statement] says.
 type StatementKind string
 
@@ -212,10 +205,21 @@ type InstallRequest struct {
 	// Locked are the packages already in the project's lockfile. They keep
 	// their versions unless a requirement excludes them.
 	Locked  []LockedPackage
-	Trust   bool // accept and pin a publisher that is not pinned yet
 	Force   bool // replace folders whose files were changed
 	Offline bool // use only what this node holds
 	DryRun  bool // resolve and report; touch nothing
+
+	// Trust accepts and pins publishers that the names are not pinned to yet. Without
+	// it such a publisher is UNTRUSTED, unless Locked names it or Accepted does. A dry
+	// run reports it instead, as FirstUse.
+	Trust bool
+	// Accepted, if it is not empty, is what the user was shown and agreed to: with
+	// any other publisher or version the install is UNTRUSTED.
+	Accepted []LockedPackage
+	Policy   TrustPolicy // empty means [PolicyTOFU]
+	// MinAge leaves out releases that this node has known for a shorter time; those
+	// that Locked names are used all the same.
+	MinAge time.Duration
 }
 
 // LockedPackage pins a package exactly, as ggen.lock does.

@@ -137,6 +137,9 @@ func as(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func run(ts *testscript.TestScript, peer string, args []string) int {
+	if !slices.Contains(homes, peer) {
+		ts.Fatalf("there is no peer %s", peer)
+	}
 	ts.Setenv("GGEN_HOME", ts.Getenv(peer))
 	// By the name that other programs use.
 	err := ts.Exec("ggen-marketplace", args...)
@@ -159,17 +162,13 @@ func checkDocument(ts *testscript.TestScript, args []string, failed bool) {
 	if err != nil || strings.Count(text, "\n") != 1 {
 		ts.Fatalf("standard output is not one line with one document: %v: %q", err, text)
 	}
-	command := args[0]
-	if command == "p2p" || command == "plugin" || command == "trust" || command == "package" {
-		command += "-" + args[1]
-	}
-	names := []string{command}
+	files := []string{schemaOf(args)}
 	if failed {
-		names = []string{"error", command}
+		files = []string{filepath.Join(schemas, "error.json"), schemaOf(args)}
 	}
 	var refused error
-	for _, name := range names {
-		schema, err := jsonschema.NewCompiler().Compile(filepath.Join(source, "..", "..", "docs", "schemas", name+".json"))
+	for _, file := range files {
+		schema, err := jsonschema.NewCompiler().Compile(file)
 		ts.Check(err)
 		if err = schema.Validate(document); err == nil {
 			return
@@ -177,6 +176,20 @@ func checkDocument(ts *testscript.TestScript, args []string, failed bool) {
 		refused = errors.Join(refused, err)
 	}
 	ts.Fatalf("the document of %v is not as its schema says: %v\n%s", args, refused, text)
+}
+
+// schemas is where the schemas of the documents are.
+var schemas = filepath.Join("..", "..", "docs", "schemas")
+
+// schemaOf is the file for a command, whose name has one word or several.
+func schemaOf(args []string) string {
+	for words := len(args); words > 1; words-- {
+		file := filepath.Join(schemas, strings.Join(args[:words], "-")+".json")
+		if _, err := os.Stat(file); err == nil {
+			return file
+		}
+	}
+	return filepath.Join(schemas, args[0]+".json")
 }
 
 // until repeats a command that has to succeed sooner or later and to print

@@ -200,19 +200,6 @@ func (s *Session) Declare(ctx context.Context, statement shared.Statement) (shar
 	})
 }
 
-// Pins implements shared.Marketplace.
-func (s *Session) Pins(ctx context.Context) ([]shared.Pin, error) {
-	return call(ctx, s, shortCall, func(ctx context.Context, _ *watchdog, m shared.Marketplace) ([]shared.Pin, error) { return m.Pins(ctx) })
-}
-
-// SetPin implements shared.Marketplace. When it is repeated, the former pin may be
-// the new one.
-func (s *Session) SetPin(ctx context.Context, name string, publisher shared.PublisherID) (shared.Pin, error) {
-	return call(ctx, s, shortCall, func(ctx context.Context, _ *watchdog, m shared.Marketplace) (shared.Pin, error) {
-		return m.SetPin(ctx, name, publisher)
-	})
-}
-
 // Install implements shared.Marketplace. Repeating it finds what is in place.
 func (s *Session) Install(ctx context.Context, req shared.InstallRequest, report shared.ProgressFunc) (shared.InstallReceipt, error) {
 	return call(ctx, s, stallLimit, func(ctx context.Context, w *watchdog, m shared.Marketplace) (shared.InstallReceipt, error) {

@@ -13,6 +13,17 @@ import (
 	"ggen.dev/marketplace/shared"
 )
 
+// WriteFile writes a file that the user names, whole or not at all. Errors: STORAGE,
+// STORAGE_FULL.
+func WriteFile(file string, data []byte) (err error) {
+	root, err := os.OpenRoot(filepath.Dir(file))
+	if err != nil {
+		return storageError("write "+file, err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	return replace(root, filepath.Base(file), data, 0o644)
+}
+
 // replace puts data in the place of name (relative to root, with slashes) so that
 // a reader, or whoever looks after a power cut, sees the old file or the new one.
 func replace(root *os.Root, name string, data []byte, perm fs.FileMode) (err error) {

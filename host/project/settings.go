@@ -29,6 +29,8 @@ const (
 	EnvListen    = "GGEN_P2P_LISTEN"    // addresses, separated by commas
 	EnvDHTServer = "GGEN_P2P_DHT_SERVER"
 	EnvMemory    = "GGEN_ENGINE_MEMORY" // a size such as 512MiB
+	EnvPolicy    = "GGEN_TRUST_POLICY"  // tofu or allow-list
+	EnvMinAge    = "GGEN_MIN_AGE"       // an age such as 3d
 )
 
 // Bounds on addresses. A multiaddr with a peer ID has about 100 bytes, and a node
@@ -55,6 +57,8 @@ type Given struct {
 	DHTServer *bool
 	IdleStop  *time.Duration
 	Memory    *int64
+	Policy    shared.TrustPolicy // empty leaves it to the next source
+	MinAge    time.Duration      // of releases; 0 leaves it to the next source
 }
 
 // Merge takes each setting from the first source that has it.
@@ -146,7 +150,7 @@ func FromEnvironment(lookup func(string) string) (Given, error) {
 		}
 		g.Memory = &size
 	}
-	return g, nil
+	return g, g.readRules(lookup(EnvPolicy), lookup(EnvMinAge), EnvPolicy, EnvMinAge)
 }
 
 // MinMemory is the least memory that an engine can be given, in bytes.
@@ -198,6 +202,8 @@ func ParseSettings(file string, data []byte) (Given, error) {
 			DHTServer *bool    `toml:"dht_server"`
 			IdleStop  *string  `toml:"idle_stop"`
 			Memory    *string  `toml:"memory_limit"`
+			Policy    string   `toml:"trust_policy"`
+			MinAge    string   `toml:"min_age"`
 		} `toml:"marketplace"`
 	}
 	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&document); err != nil {
@@ -220,6 +226,9 @@ func ParseSettings(file string, data []byte) (Given, error) {
 			return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: memory_limit = %q: %w", file, *table.Memory, err)
 		}
 		g.Memory = &size
+	}
+	if err := g.readRules(table.Policy, table.MinAge, "trust_policy", "min_age"); err != nil {
+		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: %w", file, err)
 	}
 	return g, nil
 }

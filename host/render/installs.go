@@ -3,6 +3,8 @@ package render
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"ggen.dev/marketplace/shared"
@@ -106,6 +108,47 @@ func (d Install) Text(p *Page) {
 	}
 	if len(d.Saved) > 0 {
 		p.Line("In ggen.toml: %s.", strings.Join(d.Saved, ", "))
+	}
+}
+
+// InstallPlan is what an install is going to do.
+type InstallPlan struct{ Install }
+
+// NewInstallPlan takes over the receipt of a dry run; root is where packages go.
+func NewInstallPlan(r shared.InstallReceipt, root string) InstallPlan {
+	return InstallPlan{NewInstall(r, InstallFacts{Root: root, DryRun: true})}
+}
+
+// Empty says that everything is in place already.
+func (d InstallPlan) Empty() bool {
+	return !slices.ContainsFunc(d.Packages, func(pkg Installed) bool { return !pkg.Unchanged })
+}
+
+// Text implements [Document].
+func (d InstallPlan) Text(p *Page) {
+	if d.Empty() {
+		return
+	}
+	p.Line("This will be installed below %s:", d.root)
+	p.Line("")
+	var rows [][]string
+	first := map[shared.PublisherID][]string{}
+	for _, pkg := range d.Packages {
+		if pkg.Unchanged {
+			continue
+		}
+		rows = append(rows, []string{pkg.Package, pkg.Version, string(pkg.Publisher), pkg.how(true)})
+		if pkg.FirstUse {
+			first[pkg.Publisher] = append(first[pkg.Publisher], pkg.Package)
+		}
+	}
+	p.Table([]string{"NAME", "VERSION", "PUBLISHER", "HOW"}, rows)
+	p.Line("")
+	for _, id := range slices.Sorted(maps.Keys(first)) {
+		p.Line("Nobody on this machine has used publisher %s before. Installing makes it the only one for %s.", id.Short(), strings.Join(first[id], ", "))
+	}
+	if len(first) > 0 {
+		p.Line("")
 	}
 }
 

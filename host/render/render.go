@@ -42,6 +42,15 @@ type Output struct {
 	Width    int  // columns of Out; 0 when it is not a terminal
 }
 
+// Aside writes a document as text to Err, beside the result or an error.
+func (o *Output) Aside(doc Document) {
+	var b bytes.Buffer
+	aside := *o
+	aside.Color, aside.Width = o.ColorErr, 0
+	doc.Text(&Page{b: &b, Output: &aside})
+	_, _ = o.Err.Write(b.Bytes()) // there is nobody left to tell
+}
+
 // Print writes a result. JSON is exactly one line.
 func (o *Output) Print(doc Document) error {
 	var b bytes.Buffer

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"ggen.dev/marketplace/shared"
@@ -32,16 +31,10 @@ func (h Head) Fresh(now time.Time) bool { return now.Sub(h.Time) < HeadLifetime 
 
 const headOrigin = "ggen publisher log v1"
 
-func signerName(id shared.PublisherID) string { return "ggen/" + string(id) }
-
 // SignHead signs the state of a log.
 func SignHead(key *Key, id shared.PublisherID, size int64, hash tlog.Hash, now time.Time) (Head, error) {
 	text := fmt.Sprintf("%s\n%s\n%d\n%s\n%d\n", headOrigin, id, size, base64.StdEncoding.EncodeToString(hash[:]), now.Unix())
-	verifier, err := headVerifier(id, key.Public())
-	if err != nil {
-		return Head{}, err
-	}
-	signed, err := note.Sign(&note.Note{Text: text}, headSigner{verifier, key})
+	signed, err := SignNote(id, text, key)
 	if err != nil {
 		return Head{}, fmt.Errorf("sign head: %w", err)
 	}
@@ -73,27 +66,11 @@ func openHead(signed []byte, chain Chain, number int) (Head, error) {
 	if len(signed) > MaxHeadSize {
 		return Head{}, invalid("the head has %d bytes; %d are allowed", len(signed), MaxHeadSize)
 	}
-	root := chain.Roots[number]
-	var verifiers []note.Verifier
-	for _, key := range root.Keys {
-		v, err := headVerifier(chain.ID, key)
-		if err != nil {
-			return Head{}, invalid("head: %w", err)
-		}
-		verifiers = append(verifiers, v)
-	}
-	opened, err := note.Open(signed, note.VerifierList(verifiers...))
+	text, err := openNote(signed, chain.ID, chain.Roots[number])
 	if err != nil {
 		return Head{}, invalid("head: %w", err)
 	}
-	hashes := map[uint32]bool{}
-	for _, sig := range opened.Sigs {
-		hashes[sig.Hash] = true
-	}
-	if len(hashes) < root.Threshold {
-		return Head{}, invalid("the head has %d signatures; %d are needed", len(hashes), root.Threshold)
-	}
-	head, err := parseHead(opened.Text)
+	head, err := parseHead(text)
 	if err != nil {
 		return Head{}, err
 	}
@@ -131,20 +108,3 @@ func parseHead(text string) (Head, error) {
 	}
 	return head, nil
 }
-
-func headVerifier(id shared.PublisherID, key PublicKey) (note.Verifier, error) {
-	encoded, err := note.NewEd25519VerifierKey(signerName(id), key)
-	if err != nil {
-		return nil, err
-	}
-	return note.NewVerifier(encoded)
-}
-
-// headSigner gives a [Key] the form that package note asks for.
-type headSigner struct {
-	note.Verifier
-	key *Key
-}
-
-// Sign implements note.Signer.
-func (s headSigner) Sign(msg []byte) ([]byte, error) { return s.key.sign(msg), nil }

@@ -46,6 +46,9 @@ func Run(t *testing.T, open Open) {
 		{"publishing identical content again is a success that says so", publishAgain},
 		{"a release never changes", publishOther},
 		{"a request is executed once", requestOnce},
+		{"why a name means somebody", explain},
+		{"trust catalogues", trustCatalogues},
+		{"proofs of forks", forkProofs},
 		{"a dry run changes nothing", dryRun},
 		{"a release that is yanked is not chosen, until that is undone", yank},
 		{"a package that is deprecated says so, until that is undone", deprecate},
@@ -349,6 +352,102 @@ func pins(t *testing.T, m shared.Marketplace) {
 		_, err := m.SetPin(t.Context(), pin.Name, pin.Publisher)
 		want(t, err, reason)
 	}
+}
+
+func explain(t *testing.T, m shared.Marketplace) {
+	id := publish(t, m, shared.PublishRequest{}, Manifest("mine", "1.0.0")).Publisher
+	report, err := m.Explain(t.Context(), "mine")
+	if err != nil || report.Rule != shared.RulePin || report.Publisher != id || report.Since.IsZero() {
+		t.Fatalf("an own package: %+v, %v", report, err)
+	}
+	if len(report.Candidates) != 1 || report.Candidates[0].Newest != "1.0.0" || report.Candidates[0].Releases != 1 || report.Candidates[0].FirstSeen.IsZero() {
+		t.Errorf("candidates %+v", report.Candidates)
+	}
+	if _, err := m.SetPin(t.Context(), "mine", ""); err != nil {
+		t.Fatal(err)
+	}
+	if report, err := m.Explain(t.Context(), "mine"); err != nil || report.Rule != shared.RuleOnly || report.Publisher != id {
+		t.Errorf("not pinned any more: %+v, %v", report, err)
+	}
+	// Nobody has agreed to a first use.
+	req := shared.InstallRequest{Packages: []shared.Ref{{Name: "mine"}}, Root: t.TempDir(), DryRun: true}
+	if receipt, err := m.Install(t.Context(), req, nil); err != nil || len(receipt.Packages) != 1 || !receipt.Packages[0].FirstUse {
+		t.Errorf("a dry run: %+v, %v", receipt, err)
+	}
+	req.DryRun = false
+	_, err = m.Install(t.Context(), req, nil)
+	want(t, err, shared.ReasonUntrusted)
+	req.Accepted = []shared.LockedPackage{{Name: "mine", Publisher: id, Version: "2.0.0"}}
+	_, err = m.Install(t.Context(), req, nil)
+	want(t, err, shared.ReasonUntrusted)
+	req.Policy, req.Accepted[0].Version = shared.PolicyAllowList, "1.0.0"
+	_, err = m.Install(t.Context(), req, nil)
+	want(t, err, shared.ReasonUntrusted)
+	req.Policy = shared.PolicyTOFU
+	if _, err = m.Install(t.Context(), req, nil); err != nil {
+		t.Error(err)
+	}
+	for name, reason := range map[string]shared.Reason{"X!": shared.ReasonInvalidArgument, "nobody-has-it": shared.ReasonNoPeers} {
+		_, err := m.Explain(t.Context(), name)
+		want(t, err, reason)
+	}
+}
+
+func trustCatalogues(t *testing.T, m shared.Marketplace) {
+	id := publish(t, m, shared.PublishRequest{}, Manifest("listed", "1.0.0")).Publisher
+	if _, err := m.SetPin(t.Context(), "listed", ""); err != nil {
+		t.Fatal(err)
+	}
+	draft := shared.TrustCatalogue{Title: "Team", Serial: 2, Names: []shared.CatalogueName{{Name: "listed", Publisher: id}}}
+	sign := func() []byte {
+		t.Helper()
+		signed, err := m.SignTrustCatalogue(t.Context(), draft)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+	signed := sign()
+	for range 2 { // the same issue again changes nothing
+		added, err := m.AddTrustCatalogue(t.Context(), signed)
+		if err != nil || added.Signer != id || added.Serial != 2 || added.Title != "Team" || !slices.Equal(added.Names, draft.Names) || added.Issued.IsZero() {
+			t.Fatalf("added %+v, %v", added, err)
+		}
+	}
+	if report, err := m.Explain(t.Context(), "listed"); err != nil || report.Rule != shared.RuleCatalogue || report.Catalogue != "Team" || report.Publisher != id {
+		t.Errorf("a name that is listed: %+v, %v", report, err)
+	}
+	// The catalogue vouches for the publisher, under the strictest policy too.
+	if _, err := m.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "listed"}}, Root: t.TempDir(), Policy: shared.PolicyAllowList}, nil); err != nil {
+		t.Error(err)
+	}
+	draft.Serial = 1
+	_, err := m.AddTrustCatalogue(t.Context(), sign())
+	want(t, err, shared.ReasonUntrusted)
+	_, err = m.AddTrustCatalogue(t.Context(), bytes.Replace(signed, []byte("listed"), []byte("l1sted"), 1))
+	want(t, err, shared.ReasonIntegrity)
+	_, err = m.AddTrustCatalogue(t.Context(), []byte("no catalogue"))
+	want(t, err, shared.ReasonInvalidArgument)
+	_, err = m.SignTrustCatalogue(t.Context(), shared.TrustCatalogue{Title: "empty", Serial: 1})
+	want(t, err, shared.ReasonInvalidArgument)
+	if list, err := m.TrustCatalogues(t.Context()); err != nil || len(list) != 1 || list[0].Serial != 2 {
+		t.Errorf("followed: %+v, %v", list, err)
+	}
+	if removed, err := m.RemoveTrustCatalogue(t.Context(), id, "Team"); err != nil || removed.Title != "Team" {
+		t.Errorf("removed %+v, %v", removed, err)
+	}
+	_, err = m.RemoveTrustCatalogue(t.Context(), id, "Team")
+	want(t, err, shared.ReasonNotFound)
+}
+
+func forkProofs(t *testing.T, m shared.Marketplace) {
+	id := publish(t, m, shared.PublishRequest{}, Manifest("honest", "1.0.0")).Publisher
+	_, err := m.ForkProof(t.Context(), id)
+	want(t, err, shared.ReasonNotFound)
+	_, err = m.CheckForkProof(t.Context(), []byte("{}"))
+	want(t, err, shared.ReasonIntegrity)
+	_, err = m.CheckForkProof(t.Context(), []byte("no proof"))
+	want(t, err, shared.ReasonInvalidArgument)
 }
 
 func dryRun(t *testing.T, m shared.Marketplace) {

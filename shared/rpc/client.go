@@ -140,27 +140,6 @@ func (c *Client) Declare(ctx context.Context, statement shared.Statement) (share
 	return fromDeclareReceipt(resp), nil
 }
 
-// Pins implements shared.Marketplace.
-func (c *Client) Pins(ctx context.Context) (pins []shared.Pin, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends a reply that is not read to its end
-	stream, err := c.marketplace.Pins(ctx, &marketpb.PinsRequest{})
-	if err != nil {
-		return nil, fromStatus(ctx, err)
-	}
-	err = receive(ctx, stream, func(piece *marketpb.PinsResponse) { pins = append(pins, each(piece.GetPins(), fromPin)...) })
-	return pins, err
-}
-
-// SetPin implements shared.Marketplace.
-func (c *Client) SetPin(ctx context.Context, name string, publisher shared.PublisherID) (shared.Pin, error) {
-	resp, err := c.marketplace.SetPin(ctx, &marketpb.SetPinRequest{Name: name, Publisher: string(publisher)})
-	if err != nil {
-		return shared.Pin{}, fromStatus(ctx, err)
-	}
-	return fromPin(resp.GetFormer()), nil
-}
-
 // Install implements shared.Marketplace.
 func (c *Client) Install(ctx context.Context, req shared.InstallRequest, report shared.ProgressFunc) (receipt shared.InstallReceipt, err error) {
 	ctx, cancel := context.WithCancel(ctx)

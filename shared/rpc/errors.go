@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -125,10 +126,24 @@ func fromStatus(ctx context.Context, err error) error {
 	if e := decode(st); e != nil {
 		return e
 	}
+	if st.Code() == codes.Canceled {
+		awaitDeadline(ctx)
+	}
 	if ctxErr := ctx.Err(); ctxErr != nil && (st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded) {
 		return shared.AsError(ctxErr)
 	}
 	return withoutReason(st)
+}
+
+// deadlineSkew is how far apart the two ends of a connection may see a deadline pass.
+const deadlineSkew = time.Second
+
+// awaitDeadline waits for a deadline that is about to pass: the engine knows it too,
+// and its end of the call may have hung up a moment earlier.
+func awaitDeadline(ctx context.Context) {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < deadlineSkew {
+		<-ctx.Done()
+	}
 }
 
 // decode reads our ErrorInfo among the details, of which there may be others and

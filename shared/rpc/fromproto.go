@@ -85,10 +85,6 @@ func fromDeprecation(d *marketpb.Deprecation) *shared.Deprecation {
 	return &shared.Deprecation{Successor: d.GetSuccessor(), Why: d.GetWhy(), Since: fromTime(d.GetSince())}
 }
 
-func fromPin(p *marketpb.Pin) shared.Pin {
-	return shared.Pin{Name: p.GetName(), Publisher: shared.PublisherID(p.GetPublisher()), Since: fromTime(p.GetSince())}
-}
-
 func fromStatement(s *marketpb.DeclareRequest) shared.Statement {
 	return shared.Statement{
 		Kind: shared.StatementKind(s.GetKind()), Package: s.GetPackage(), Version: s.GetVersion(), Successor: s.GetSuccessor(), Why: s.GetWhy(),
@@ -126,6 +122,7 @@ func fromInstall(r *marketpb.InstallRequest) shared.InstallRequest {
 	return shared.InstallRequest{
 		Packages: each(r.GetPackages(), fromRef), Root: r.GetRoot(), Locked: each(r.GetLocked(), fromLocked),
 		Trust: r.GetTrust(), Force: r.GetForce(), Offline: r.GetOffline(), DryRun: r.GetDryRun(),
+		Accepted: each(r.GetAccepted(), fromLocked), Policy: shared.TrustPolicy(r.GetPolicy()), MinAge: r.GetMinAge().AsDuration(),
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -164,7 +165,7 @@ func TestValuesCrossTheWire(t *testing.T) {
 	}
 	install := shared.InstallRequest{
 		Packages: []shared.Ref{{Publisher: "p", Name: "n", Constraint: "^1"}}, Root: "/r", Locked: []shared.LockedPackage{locked},
-		Trust: true, Force: true, Offline: true, DryRun: true,
+		Trust: true, Force: true, Offline: true, DryRun: true, Accepted: []shared.LockedPackage{locked}, Policy: shared.PolicyAllowList, MinAge: time.Hour,
 	}
 	installed := shared.InstalledPackage{
 		LockedPackage: locked, Path: "/p", Title: "t", Description: "d", Requested: true, Unchanged: true, Fetched: 8, Peers: 9, FirstUse: true,
@@ -183,7 +184,17 @@ func TestValuesCrossTheWire(t *testing.T) {
 	query := shared.SearchQuery{Text: "t", Category: "c", Tag: "g", Publisher: "p", License: "l", Limit: 1, Offset: 2}
 	progress := shared.Progress{Phase: shared.PhaseFetch, Package: "p", Done: 1, Total: 2, Message: "m"}
 	verified := shared.VerifyResult{Name: "n", Version: "v", OK: true, Expected: "sha256:x", Found: "sha256:y", Problem: "p"}
+	report := shared.TrustReport{
+		Name: "n", Rule: shared.RuleCatalogue, Publisher: "p", Since: now, Catalogue: "c",
+		Candidates: []shared.Candidate{{Publisher: "p", Newest: "1.0.0", Releases: 2, FirstSeen: now, Holders: -1}},
+		LookAlikes: []shared.LookAlike{{Name: "m", Publisher: "p", Why: "w"}},
+	}
+	catalogue := shared.TrustCatalogue{Title: "t", Signer: "p", Serial: 3, Issued: now, Names: []shared.CatalogueName{{Name: "n", Publisher: "p"}}}
+	verdict := shared.ForkVerdict{Publisher: "p", Size: 7, First: "sha256:x", Second: "sha256:y", FirstTime: now, SecondTime: now, Quarantined: true}
 	for name, pair := range map[string][2]any{
+		"report":    {report, fromReport(toReport(report))},
+		"catalogue": {catalogue, fromCatalogue(toCatalogue(catalogue))},
+		"verdict":   {verdict, fromVerdict(toVerdict(verdict))},
 		"info":      {engine, fromInfo(toInfo(engine))},
 		"search":    {query, fromSearch(toSearch(query))},
 		"summary":   {summary, fromSummary(toSummary(summary))},
@@ -230,4 +241,22 @@ func TestGeneratedCodeIsCurrent(t *testing.T) {
 			t.Errorf("%s is stale: run make proto", name)
 		}
 	}
+}
+
+// TestADeadlineThatPassesThereFirst: the engine's end of a call may see the deadline
+// a moment before ours, and hangs up without a reason then.
+func TestADeadlineThatPassesThereFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		hungUp := status.Error(codes.Canceled, "stream terminated by RST_STREAM with error code: CANCEL")
+		if err := fromStatus(ctx, hungUp); !errors.Is(err, shared.ReasonDeadlineExceeded) {
+			t.Errorf("just before the deadline: %v", err)
+		}
+		later, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := fromStatus(later, hungUp); errors.Is(err, shared.ReasonDeadlineExceeded) {
+			t.Errorf("long before the deadline: %v", err)
+		}
+	})
 }

@@ -166,24 +166,6 @@ func (s *marketplaceServer) Declare(ctx context.Context, req *marketpb.DeclareRe
 	return toDeclareReceipt(receipt), nil
 }
 
-func (s *marketplaceServer) Pins(_ *marketpb.PinsRequest, stream grpc.ServerStreamingServer[marketpb.PinsResponse]) error {
-	pins, err := s.impl.Pins(stream.Context())
-	if err != nil {
-		return toStatus(err)
-	}
-	return pieces(each(pins, toPin), func(piece []*marketpb.Pin) error {
-		return stream.Send(&marketpb.PinsResponse{Pins: piece})
-	})
-}
-
-func (s *marketplaceServer) SetPin(ctx context.Context, req *marketpb.SetPinRequest) (*marketpb.SetPinResponse, error) {
-	former, err := s.impl.SetPin(ctx, req.GetName(), shared.PublisherID(req.GetPublisher()))
-	if err != nil {
-		return nil, toStatus(err)
-	}
-	return &marketpb.SetPinResponse{Former: toPin(former)}, nil
-}
-
 func (s *marketplaceServer) Status(ctx context.Context, _ *marketpb.StatusRequest) (*marketpb.StatusResponse, error) {
 	st, err := s.impl.Status(ctx)
 	return toNodeStatus(st), toStatus(err)

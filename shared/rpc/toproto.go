@@ -81,10 +81,6 @@ func toDeprecation(d *shared.Deprecation) *marketpb.Deprecation {
 	return &marketpb.Deprecation{Successor: d.Successor, Why: d.Why, Since: toTime(d.Since)}
 }
 
-func toPin(p shared.Pin) *marketpb.Pin {
-	return &marketpb.Pin{Name: p.Name, Publisher: string(p.Publisher), Since: toTime(p.Since)}
-}
-
 func toStatement(s shared.Statement) *marketpb.DeclareRequest {
 	return &marketpb.DeclareRequest{Kind: string(s.Kind), Package: s.Package, Version: s.Version, Successor: s.Successor, Why: s.Why}
 }
@@ -121,6 +117,7 @@ func toInstall(r shared.InstallRequest) *marketpb.InstallRequest {
 	return &marketpb.InstallRequest{
 		Packages: each(r.Packages, toRef), Root: r.Root, Locked: each(r.Locked, toLocked),
 		Trust: r.Trust, Force: r.Force, Offline: r.Offline, DryRun: r.DryRun,
+		Accepted: each(r.Accepted, toLocked), Policy: string(r.Policy), MinAge: durationpb.New(r.MinAge),
 	}
 }
 

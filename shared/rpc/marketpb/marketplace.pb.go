@@ -2369,6 +2369,9 @@ type InstallRequest struct {
 	Force         bool                   `protobuf:"varint,5,opt,name=force,proto3" json:"force,omitempty"`
 	Offline       bool                   `protobuf:"varint,6,opt,name=offline,proto3" json:"offline,omitempty"`
 	DryRun        bool                   `protobuf:"varint,7,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	Accepted      []*LockedPackage       `protobuf:"bytes,8,rep,name=accepted,proto3" json:"accepted,omitempty"`
+	Policy        string                 `protobuf:"bytes,9,opt,name=policy,proto3" json:"policy,omitempty"`
+	MinAge        *durationpb.Duration   `protobuf:"bytes,10,opt,name=min_age,json=minAge,proto3" json:"min_age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2452,6 +2455,1004 @@ func (x *InstallRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *InstallRequest) GetAccepted() []*LockedPackage {
+	if x != nil {
+		return x.Accepted
+	}
+	return nil
+}
+
+func (x *InstallRequest) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *InstallRequest) GetMinAge() *durationpb.Duration {
+	if x != nil {
+		return x.MinAge
+	}
+	return nil
+}
+
+type ExplainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ExplainRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ExplainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	Publisher     string                 `protobuf:"bytes,3,opt,name=publisher,proto3" json:"publisher,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	Catalogue     string                 `protobuf:"bytes,5,opt,name=catalogue,proto3" json:"catalogue,omitempty"`
+	Candidates    []*Candidate           `protobuf:"bytes,6,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	LookAlikes    []*LookAlike           `protobuf:"bytes,7,rep,name=look_alikes,json=lookAlikes,proto3" json:"look_alikes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ExplainResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetCatalogue() string {
+	if x != nil {
+		return x.Catalogue
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetCandidates() []*Candidate {
+	if x != nil {
+		return x.Candidates
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetLookAlikes() []*LookAlike {
+	if x != nil {
+		return x.LookAlikes
+	}
+	return nil
+}
+
+type Candidate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Publisher     string                 `protobuf:"bytes,1,opt,name=publisher,proto3" json:"publisher,omitempty"`
+	Newest        string                 `protobuf:"bytes,2,opt,name=newest,proto3" json:"newest,omitempty"`
+	Releases      int32                  `protobuf:"varint,3,opt,name=releases,proto3" json:"releases,omitempty"`
+	FirstSeen     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=first_seen,json=firstSeen,proto3" json:"first_seen,omitempty"`
+	Holders       int32                  `protobuf:"varint,5,opt,name=holders,proto3" json:"holders,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Candidate) Reset() {
+	*x = Candidate{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Candidate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Candidate) ProtoMessage() {}
+
+func (x *Candidate) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
+func (*Candidate) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Candidate) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+func (x *Candidate) GetNewest() string {
+	if x != nil {
+		return x.Newest
+	}
+	return ""
+}
+
+func (x *Candidate) GetReleases() int32 {
+	if x != nil {
+		return x.Releases
+	}
+	return 0
+}
+
+func (x *Candidate) GetFirstSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstSeen
+	}
+	return nil
+}
+
+func (x *Candidate) GetHolders() int32 {
+	if x != nil {
+		return x.Holders
+	}
+	return 0
+}
+
+type LookAlike struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Publisher     string                 `protobuf:"bytes,2,opt,name=publisher,proto3" json:"publisher,omitempty"`
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookAlike) Reset() {
+	*x = LookAlike{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookAlike) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookAlike) ProtoMessage() {}
+
+func (x *LookAlike) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookAlike.ProtoReflect.Descriptor instead.
+func (*LookAlike) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *LookAlike) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LookAlike) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+func (x *LookAlike) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// TrustCatalogue has at most 512 KiB of names.
+type TrustCatalogue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Title         string                 `protobuf:"bytes,1,opt,name=title,proto3" json:"title,omitempty"`
+	Signer        string                 `protobuf:"bytes,2,opt,name=signer,proto3" json:"signer,omitempty"`
+	Serial        int64                  `protobuf:"varint,3,opt,name=serial,proto3" json:"serial,omitempty"`
+	Issued        *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=issued,proto3" json:"issued,omitempty"`
+	Names         []*CatalogueName       `protobuf:"bytes,5,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustCatalogue) Reset() {
+	*x = TrustCatalogue{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustCatalogue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustCatalogue) ProtoMessage() {}
+
+func (x *TrustCatalogue) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustCatalogue.ProtoReflect.Descriptor instead.
+func (*TrustCatalogue) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *TrustCatalogue) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *TrustCatalogue) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *TrustCatalogue) GetSerial() int64 {
+	if x != nil {
+		return x.Serial
+	}
+	return 0
+}
+
+func (x *TrustCatalogue) GetIssued() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Issued
+	}
+	return nil
+}
+
+func (x *TrustCatalogue) GetNames() []*CatalogueName {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type CatalogueName struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Publisher     string                 `protobuf:"bytes,2,opt,name=publisher,proto3" json:"publisher,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CatalogueName) Reset() {
+	*x = CatalogueName{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CatalogueName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CatalogueName) ProtoMessage() {}
+
+func (x *CatalogueName) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CatalogueName.ProtoReflect.Descriptor instead.
+func (*CatalogueName) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *CatalogueName) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CatalogueName) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+type TrustCataloguesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustCataloguesRequest) Reset() {
+	*x = TrustCataloguesRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustCataloguesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustCataloguesRequest) ProtoMessage() {}
+
+func (x *TrustCataloguesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustCataloguesRequest.ProtoReflect.Descriptor instead.
+func (*TrustCataloguesRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{36}
+}
+
+type TrustCataloguesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Catalogue     *TrustCatalogue        `protobuf:"bytes,1,opt,name=catalogue,proto3" json:"catalogue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustCataloguesResponse) Reset() {
+	*x = TrustCataloguesResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustCataloguesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustCataloguesResponse) ProtoMessage() {}
+
+func (x *TrustCataloguesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustCataloguesResponse.ProtoReflect.Descriptor instead.
+func (*TrustCataloguesResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *TrustCataloguesResponse) GetCatalogue() *TrustCatalogue {
+	if x != nil {
+		return x.Catalogue
+	}
+	return nil
+}
+
+type AddTrustCatalogueRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signed        []byte                 `protobuf:"bytes,1,opt,name=signed,proto3" json:"signed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddTrustCatalogueRequest) Reset() {
+	*x = AddTrustCatalogueRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddTrustCatalogueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddTrustCatalogueRequest) ProtoMessage() {}
+
+func (x *AddTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddTrustCatalogueRequest.ProtoReflect.Descriptor instead.
+func (*AddTrustCatalogueRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *AddTrustCatalogueRequest) GetSigned() []byte {
+	if x != nil {
+		return x.Signed
+	}
+	return nil
+}
+
+type AddTrustCatalogueResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Catalogue     *TrustCatalogue        `protobuf:"bytes,1,opt,name=catalogue,proto3" json:"catalogue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddTrustCatalogueResponse) Reset() {
+	*x = AddTrustCatalogueResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddTrustCatalogueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddTrustCatalogueResponse) ProtoMessage() {}
+
+func (x *AddTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddTrustCatalogueResponse.ProtoReflect.Descriptor instead.
+func (*AddTrustCatalogueResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *AddTrustCatalogueResponse) GetCatalogue() *TrustCatalogue {
+	if x != nil {
+		return x.Catalogue
+	}
+	return nil
+}
+
+type RemoveTrustCatalogueRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        string                 `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	Title         string                 `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveTrustCatalogueRequest) Reset() {
+	*x = RemoveTrustCatalogueRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveTrustCatalogueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveTrustCatalogueRequest) ProtoMessage() {}
+
+func (x *RemoveTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveTrustCatalogueRequest.ProtoReflect.Descriptor instead.
+func (*RemoveTrustCatalogueRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RemoveTrustCatalogueRequest) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *RemoveTrustCatalogueRequest) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+type RemoveTrustCatalogueResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Catalogue     *TrustCatalogue        `protobuf:"bytes,1,opt,name=catalogue,proto3" json:"catalogue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveTrustCatalogueResponse) Reset() {
+	*x = RemoveTrustCatalogueResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveTrustCatalogueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveTrustCatalogueResponse) ProtoMessage() {}
+
+func (x *RemoveTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveTrustCatalogueResponse.ProtoReflect.Descriptor instead.
+func (*RemoveTrustCatalogueResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *RemoveTrustCatalogueResponse) GetCatalogue() *TrustCatalogue {
+	if x != nil {
+		return x.Catalogue
+	}
+	return nil
+}
+
+type SignTrustCatalogueRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Draft         *TrustCatalogue        `protobuf:"bytes,1,opt,name=draft,proto3" json:"draft,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignTrustCatalogueRequest) Reset() {
+	*x = SignTrustCatalogueRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignTrustCatalogueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignTrustCatalogueRequest) ProtoMessage() {}
+
+func (x *SignTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignTrustCatalogueRequest.ProtoReflect.Descriptor instead.
+func (*SignTrustCatalogueRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *SignTrustCatalogueRequest) GetDraft() *TrustCatalogue {
+	if x != nil {
+		return x.Draft
+	}
+	return nil
+}
+
+type SignTrustCatalogueResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signed        []byte                 `protobuf:"bytes,1,opt,name=signed,proto3" json:"signed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignTrustCatalogueResponse) Reset() {
+	*x = SignTrustCatalogueResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignTrustCatalogueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignTrustCatalogueResponse) ProtoMessage() {}
+
+func (x *SignTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignTrustCatalogueResponse.ProtoReflect.Descriptor instead.
+func (*SignTrustCatalogueResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *SignTrustCatalogueResponse) GetSigned() []byte {
+	if x != nil {
+		return x.Signed
+	}
+	return nil
+}
+
+type ForkProofRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Publisher     string                 `protobuf:"bytes,1,opt,name=publisher,proto3" json:"publisher,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkProofRequest) Reset() {
+	*x = ForkProofRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkProofRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkProofRequest) ProtoMessage() {}
+
+func (x *ForkProofRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkProofRequest.ProtoReflect.Descriptor instead.
+func (*ForkProofRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ForkProofRequest) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+type ForkProofResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Proof         []byte                 `protobuf:"bytes,1,opt,name=proof,proto3" json:"proof,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkProofResponse) Reset() {
+	*x = ForkProofResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkProofResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkProofResponse) ProtoMessage() {}
+
+func (x *ForkProofResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkProofResponse.ProtoReflect.Descriptor instead.
+func (*ForkProofResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ForkProofResponse) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+type CheckForkProofRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Proof         []byte                 `protobuf:"bytes,1,opt,name=proof,proto3" json:"proof,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckForkProofRequest) Reset() {
+	*x = CheckForkProofRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckForkProofRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckForkProofRequest) ProtoMessage() {}
+
+func (x *CheckForkProofRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckForkProofRequest.ProtoReflect.Descriptor instead.
+func (*CheckForkProofRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *CheckForkProofRequest) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+type CheckForkProofResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Publisher     string                 `protobuf:"bytes,1,opt,name=publisher,proto3" json:"publisher,omitempty"`
+	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	First         string                 `protobuf:"bytes,3,opt,name=first,proto3" json:"first,omitempty"`
+	Second        string                 `protobuf:"bytes,4,opt,name=second,proto3" json:"second,omitempty"`
+	FirstTime     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=first_time,json=firstTime,proto3" json:"first_time,omitempty"`
+	SecondTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=second_time,json=secondTime,proto3" json:"second_time,omitempty"`
+	Quarantined   bool                   `protobuf:"varint,7,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckForkProofResponse) Reset() {
+	*x = CheckForkProofResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckForkProofResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckForkProofResponse) ProtoMessage() {}
+
+func (x *CheckForkProofResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckForkProofResponse.ProtoReflect.Descriptor instead.
+func (*CheckForkProofResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *CheckForkProofResponse) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+func (x *CheckForkProofResponse) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *CheckForkProofResponse) GetFirst() string {
+	if x != nil {
+		return x.First
+	}
+	return ""
+}
+
+func (x *CheckForkProofResponse) GetSecond() string {
+	if x != nil {
+		return x.Second
+	}
+	return ""
+}
+
+func (x *CheckForkProofResponse) GetFirstTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstTime
+	}
+	return nil
+}
+
+func (x *CheckForkProofResponse) GetSecondTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SecondTime
+	}
+	return nil
+}
+
+func (x *CheckForkProofResponse) GetQuarantined() bool {
+	if x != nil {
+		return x.Quarantined
+	}
+	return false
+}
+
 type LockedPackage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2465,7 +3466,7 @@ type LockedPackage struct {
 
 func (x *LockedPackage) Reset() {
 	*x = LockedPackage{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +3478,7 @@ func (x *LockedPackage) String() string {
 func (*LockedPackage) ProtoMessage() {}
 
 func (x *LockedPackage) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +3491,7 @@ func (x *LockedPackage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockedPackage.ProtoReflect.Descriptor instead.
 func (*LockedPackage) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{30}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *LockedPackage) GetName() string {
@@ -2542,7 +3543,7 @@ type InstallResponse struct {
 
 func (x *InstallResponse) Reset() {
 	*x = InstallResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +3555,7 @@ func (x *InstallResponse) String() string {
 func (*InstallResponse) ProtoMessage() {}
 
 func (x *InstallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +3568,7 @@ func (x *InstallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallResponse.ProtoReflect.Descriptor instead.
 func (*InstallResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{31}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *InstallResponse) GetPart() isInstallResponse_Part {
@@ -2643,7 +3644,7 @@ type InstalledPackage struct {
 
 func (x *InstalledPackage) Reset() {
 	*x = InstalledPackage{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2655,7 +3656,7 @@ func (x *InstalledPackage) String() string {
 func (*InstalledPackage) ProtoMessage() {}
 
 func (x *InstalledPackage) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2668,7 +3669,7 @@ func (x *InstalledPackage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstalledPackage.ProtoReflect.Descriptor instead.
 func (*InstalledPackage) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{32}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *InstalledPackage) GetLocked() *LockedPackage {
@@ -2743,7 +3744,7 @@ type InstallReceipt struct {
 
 func (x *InstallReceipt) Reset() {
 	*x = InstallReceipt{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +3756,7 @@ func (x *InstallReceipt) String() string {
 func (*InstallReceipt) ProtoMessage() {}
 
 func (x *InstallReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +3769,7 @@ func (x *InstallReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallReceipt.ProtoReflect.Descriptor instead.
 func (*InstallReceipt) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{33}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *InstallReceipt) GetDiagnostics() []*Diagnostic {
@@ -2788,7 +3789,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2800,7 +3801,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2813,7 +3814,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{34}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *VerifyRequest) GetRoot() string {
@@ -2844,7 +3845,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2856,7 +3857,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2869,7 +3870,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{35}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *VerifyResponse) GetPart() isVerifyResponse_Part {
@@ -2943,7 +3944,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2955,7 +3956,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2968,7 +3969,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{36}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *VerifyResult) GetName() string {
@@ -3024,7 +4025,7 @@ type VerifyPaths struct {
 
 func (x *VerifyPaths) Reset() {
 	*x = VerifyPaths{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3036,7 +4037,7 @@ func (x *VerifyPaths) String() string {
 func (*VerifyPaths) ProtoMessage() {}
 
 func (x *VerifyPaths) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3049,7 +4050,7 @@ func (x *VerifyPaths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyPaths.ProtoReflect.Descriptor instead.
 func (*VerifyPaths) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{37}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *VerifyPaths) GetModified() []string {
@@ -3082,7 +4083,7 @@ type VerifySummary struct {
 
 func (x *VerifySummary) Reset() {
 	*x = VerifySummary{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3094,7 +4095,7 @@ func (x *VerifySummary) String() string {
 func (*VerifySummary) ProtoMessage() {}
 
 func (x *VerifySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3107,7 +4108,7 @@ func (x *VerifySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifySummary.ProtoReflect.Descriptor instead.
 func (*VerifySummary) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{38}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *VerifySummary) GetDiagnostics() []*Diagnostic {
@@ -3125,7 +4126,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3137,7 +4138,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3150,7 +4151,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{39}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{57}
 }
 
 type StatusResponse struct {
@@ -3178,7 +4179,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3190,7 +4191,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3203,7 +4204,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{40}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *StatusResponse) GetPeerId() string {
@@ -3336,7 +4337,7 @@ type PeersRequest struct {
 
 func (x *PeersRequest) Reset() {
 	*x = PeersRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3348,7 +4349,7 @@ func (x *PeersRequest) String() string {
 func (*PeersRequest) ProtoMessage() {}
 
 func (x *PeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3361,7 +4362,7 @@ func (x *PeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersRequest.ProtoReflect.Descriptor instead.
 func (*PeersRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{41}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *PeersRequest) GetId() string {
@@ -3395,7 +4396,7 @@ type PeersResponse struct {
 
 func (x *PeersResponse) Reset() {
 	*x = PeersResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3407,7 +4408,7 @@ func (x *PeersResponse) String() string {
 func (*PeersResponse) ProtoMessage() {}
 
 func (x *PeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3420,7 +4421,7 @@ func (x *PeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersResponse.ProtoReflect.Descriptor instead.
 func (*PeersResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{42}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PeersResponse) GetPeers() []*Peer {
@@ -3455,7 +4456,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3467,7 +4468,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3480,7 +4481,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{43}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Peer) GetId() string {
@@ -3562,7 +4563,7 @@ type BootstrapRequest struct {
 
 func (x *BootstrapRequest) Reset() {
 	*x = BootstrapRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3574,7 +4575,7 @@ func (x *BootstrapRequest) String() string {
 func (*BootstrapRequest) ProtoMessage() {}
 
 func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3587,7 +4588,7 @@ func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapRequest.ProtoReflect.Descriptor instead.
 func (*BootstrapRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{44}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *BootstrapRequest) GetAddresses() []string {
@@ -3606,7 +4607,7 @@ type BootstrapResponse struct {
 
 func (x *BootstrapResponse) Reset() {
 	*x = BootstrapResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3618,7 +4619,7 @@ func (x *BootstrapResponse) String() string {
 func (*BootstrapResponse) ProtoMessage() {}
 
 func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3631,7 +4632,7 @@ func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapResponse.ProtoReflect.Descriptor instead.
 func (*BootstrapResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{45}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *BootstrapResponse) GetOutcomes() []*DialOutcome {
@@ -3653,7 +4654,7 @@ type DialOutcome struct {
 
 func (x *DialOutcome) Reset() {
 	*x = DialOutcome{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3665,7 +4666,7 @@ func (x *DialOutcome) String() string {
 func (*DialOutcome) ProtoMessage() {}
 
 func (x *DialOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3678,7 +4679,7 @@ func (x *DialOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialOutcome.ProtoReflect.Descriptor instead.
 func (*DialOutcome) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{46}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *DialOutcome) GetAddress() string {
@@ -3719,7 +4720,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3731,7 +4732,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3744,7 +4745,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{47}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *WatchRequest) GetKinds() []string {
@@ -3775,7 +4776,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3787,7 +4788,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3800,7 +4801,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{48}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *WatchResponse) GetKind() string {
@@ -3853,7 +4854,7 @@ type StayRequest struct {
 
 func (x *StayRequest) Reset() {
 	*x = StayRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3865,7 +4866,7 @@ func (x *StayRequest) String() string {
 func (*StayRequest) ProtoMessage() {}
 
 func (x *StayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3878,7 +4879,7 @@ func (x *StayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayRequest.ProtoReflect.Descriptor instead.
 func (*StayRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{49}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{67}
 }
 
 type StayResponse struct {
@@ -3889,7 +4890,7 @@ type StayResponse struct {
 
 func (x *StayResponse) Reset() {
 	*x = StayResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3901,7 +4902,7 @@ func (x *StayResponse) String() string {
 func (*StayResponse) ProtoMessage() {}
 
 func (x *StayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3914,7 +4915,7 @@ func (x *StayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayResponse.ProtoReflect.Descriptor instead.
 func (*StayResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{50}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{68}
 }
 
 type StopRequest struct {
@@ -3926,7 +4927,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3938,7 +4939,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3951,7 +4952,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{51}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *StopRequest) GetGrace() *durationpb.Duration {
@@ -3969,7 +4970,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3981,7 +4982,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3994,7 +4995,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{52}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{70}
 }
 
 var File_ggen_marketplace_v1_marketplace_proto protoreflect.FileDescriptor
@@ -4194,7 +5195,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x04line\x18\x04 \x01(\x05R\x04line\x12\x16\n" +
 	"\x06column\x18\x05 \x01(\x05R\x06column\x12\x18\n" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12\x10\n" +
-	"\x03fix\x18\a \x01(\tR\x03fix\"\xf5\x01\n" +
+	"\x03fix\x18\a \x01(\tR\x03fix\"\x81\x03\n" +
 	"\x0eInstallRequest\x124\n" +
 	"\bpackages\x18\x01 \x03(\v2\x18.ggen.marketplace.v1.RefR\bpackages\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\tR\x04root\x12:\n" +
@@ -4202,7 +5203,76 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x05trust\x18\x04 \x01(\bR\x05trust\x12\x14\n" +
 	"\x05force\x18\x05 \x01(\bR\x05force\x12\x18\n" +
 	"\aoffline\x18\x06 \x01(\bR\aoffline\x12\x17\n" +
-	"\adry_run\x18\a \x01(\bR\x06dryRun\"\x97\x01\n" +
+	"\adry_run\x18\a \x01(\bR\x06dryRun\x12>\n" +
+	"\baccepted\x18\b \x03(\v2\".ggen.marketplace.v1.LockedPackageR\baccepted\x12\x16\n" +
+	"\x06policy\x18\t \x01(\tR\x06policy\x122\n" +
+	"\amin_age\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x06minAge\"$\n" +
+	"\x0eExplainRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xa8\x02\n" +
+	"\x0fExplainResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x1c\n" +
+	"\tpublisher\x18\x03 \x01(\tR\tpublisher\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
+	"\tcatalogue\x18\x05 \x01(\tR\tcatalogue\x12>\n" +
+	"\n" +
+	"candidates\x18\x06 \x03(\v2\x1e.ggen.marketplace.v1.CandidateR\n" +
+	"candidates\x12?\n" +
+	"\vlook_alikes\x18\a \x03(\v2\x1e.ggen.marketplace.v1.LookAlikeR\n" +
+	"lookAlikes\"\xb2\x01\n" +
+	"\tCandidate\x12\x1c\n" +
+	"\tpublisher\x18\x01 \x01(\tR\tpublisher\x12\x16\n" +
+	"\x06newest\x18\x02 \x01(\tR\x06newest\x12\x1a\n" +
+	"\breleases\x18\x03 \x01(\x05R\breleases\x129\n" +
+	"\n" +
+	"first_seen\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSeen\x12\x18\n" +
+	"\aholders\x18\x05 \x01(\x05R\aholders\"O\n" +
+	"\tLookAlike\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tpublisher\x18\x02 \x01(\tR\tpublisher\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xc4\x01\n" +
+	"\x0eTrustCatalogue\x12\x14\n" +
+	"\x05title\x18\x01 \x01(\tR\x05title\x12\x16\n" +
+	"\x06signer\x18\x02 \x01(\tR\x06signer\x12\x16\n" +
+	"\x06serial\x18\x03 \x01(\x03R\x06serial\x122\n" +
+	"\x06issued\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06issued\x128\n" +
+	"\x05names\x18\x05 \x03(\v2\".ggen.marketplace.v1.CatalogueNameR\x05names\"A\n" +
+	"\rCatalogueName\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tpublisher\x18\x02 \x01(\tR\tpublisher\"\x18\n" +
+	"\x16TrustCataloguesRequest\"\\\n" +
+	"\x17TrustCataloguesResponse\x12A\n" +
+	"\tcatalogue\x18\x01 \x01(\v2#.ggen.marketplace.v1.TrustCatalogueR\tcatalogue\"2\n" +
+	"\x18AddTrustCatalogueRequest\x12\x16\n" +
+	"\x06signed\x18\x01 \x01(\fR\x06signed\"^\n" +
+	"\x19AddTrustCatalogueResponse\x12A\n" +
+	"\tcatalogue\x18\x01 \x01(\v2#.ggen.marketplace.v1.TrustCatalogueR\tcatalogue\"K\n" +
+	"\x1bRemoveTrustCatalogueRequest\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\tR\x06signer\x12\x14\n" +
+	"\x05title\x18\x02 \x01(\tR\x05title\"a\n" +
+	"\x1cRemoveTrustCatalogueResponse\x12A\n" +
+	"\tcatalogue\x18\x01 \x01(\v2#.ggen.marketplace.v1.TrustCatalogueR\tcatalogue\"V\n" +
+	"\x19SignTrustCatalogueRequest\x129\n" +
+	"\x05draft\x18\x01 \x01(\v2#.ggen.marketplace.v1.TrustCatalogueR\x05draft\"4\n" +
+	"\x1aSignTrustCatalogueResponse\x12\x16\n" +
+	"\x06signed\x18\x01 \x01(\fR\x06signed\"0\n" +
+	"\x10ForkProofRequest\x12\x1c\n" +
+	"\tpublisher\x18\x01 \x01(\tR\tpublisher\")\n" +
+	"\x11ForkProofResponse\x12\x14\n" +
+	"\x05proof\x18\x01 \x01(\fR\x05proof\"-\n" +
+	"\x15CheckForkProofRequest\x12\x14\n" +
+	"\x05proof\x18\x01 \x01(\fR\x05proof\"\x92\x02\n" +
+	"\x16CheckForkProofResponse\x12\x1c\n" +
+	"\tpublisher\x18\x01 \x01(\tR\tpublisher\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x14\n" +
+	"\x05first\x18\x03 \x01(\tR\x05first\x12\x16\n" +
+	"\x06second\x18\x04 \x01(\tR\x06second\x129\n" +
+	"\n" +
+	"first_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstTime\x12;\n" +
+	"\vsecond_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"secondTime\x12 \n" +
+	"\vquarantined\x18\a \x01(\bR\vquarantined\"\x97\x01\n" +
 	"\rLockedPackage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tpublisher\x18\x02 \x01(\tR\tpublisher\x12\x18\n" +
@@ -4350,7 +5420,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x14REASON_ENGINE_FAILED\x10\x1c\x12\x19\n" +
 	"\x15REASON_ENGINE_TIMEOUT\x10\x1d\x12\x1a\n" +
 	"\x16REASON_ENGINE_DRAINING\x10\x1e\x12\x1a\n" +
-	"\x16REASON_ENGINE_CRASHING\x10\x1f2\xe1\b\n" +
+	"\x16REASON_ENGINE_CRASHING\x10\x1f2\xd6\x0e\n" +
 	"\x12MarketplaceService\x12K\n" +
 	"\x04Info\x12 .ggen.marketplace.v1.InfoRequest\x1a!.ggen.marketplace.v1.InfoResponse\x12S\n" +
 	"\x06Search\x12\".ggen.marketplace.v1.SearchRequest\x1a#.ggen.marketplace.v1.SearchResponse0\x01\x12W\n" +
@@ -4360,7 +5430,14 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\aInstall\x12#.ggen.marketplace.v1.InstallRequest\x1a$.ggen.marketplace.v1.InstallResponse0\x01\x12S\n" +
 	"\x06Verify\x12\".ggen.marketplace.v1.VerifyRequest\x1a#.ggen.marketplace.v1.VerifyResponse0\x01\x12M\n" +
 	"\x04Pins\x12 .ggen.marketplace.v1.PinsRequest\x1a!.ggen.marketplace.v1.PinsResponse0\x01\x12Q\n" +
-	"\x06SetPin\x12\".ggen.marketplace.v1.SetPinRequest\x1a#.ggen.marketplace.v1.SetPinResponse\x12Q\n" +
+	"\x06SetPin\x12\".ggen.marketplace.v1.SetPinRequest\x1a#.ggen.marketplace.v1.SetPinResponse\x12T\n" +
+	"\aExplain\x12#.ggen.marketplace.v1.ExplainRequest\x1a$.ggen.marketplace.v1.ExplainResponse\x12n\n" +
+	"\x0fTrustCatalogues\x12+.ggen.marketplace.v1.TrustCataloguesRequest\x1a,.ggen.marketplace.v1.TrustCataloguesResponse0\x01\x12r\n" +
+	"\x11AddTrustCatalogue\x12-.ggen.marketplace.v1.AddTrustCatalogueRequest\x1a..ggen.marketplace.v1.AddTrustCatalogueResponse\x12{\n" +
+	"\x14RemoveTrustCatalogue\x120.ggen.marketplace.v1.RemoveTrustCatalogueRequest\x1a1.ggen.marketplace.v1.RemoveTrustCatalogueResponse\x12u\n" +
+	"\x12SignTrustCatalogue\x12..ggen.marketplace.v1.SignTrustCatalogueRequest\x1a/.ggen.marketplace.v1.SignTrustCatalogueResponse\x12Z\n" +
+	"\tForkProof\x12%.ggen.marketplace.v1.ForkProofRequest\x1a&.ggen.marketplace.v1.ForkProofResponse\x12i\n" +
+	"\x0eCheckForkProof\x12*.ggen.marketplace.v1.CheckForkProofRequest\x1a+.ggen.marketplace.v1.CheckForkProofResponse\x12Q\n" +
 	"\x06Status\x12\".ggen.marketplace.v1.StatusRequest\x1a#.ggen.marketplace.v1.StatusResponse\x12P\n" +
 	"\x05Peers\x12!.ggen.marketplace.v1.PeersRequest\x1a\".ggen.marketplace.v1.PeersResponse0\x01\x12Z\n" +
 	"\tBootstrap\x12%.ggen.marketplace.v1.BootstrapRequest\x1a&.ggen.marketplace.v1.BootstrapResponse\x12P\n" +
@@ -4382,88 +5459,106 @@ func file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP() []byte {
 }
 
 var file_ggen_marketplace_v1_marketplace_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
 var file_ggen_marketplace_v1_marketplace_proto_goTypes = []any{
-	(Reason)(0),                   // 0: ggen.marketplace.v1.Reason
-	(*Diagnostic)(nil),            // 1: ggen.marketplace.v1.Diagnostic
-	(*Error)(nil),                 // 2: ggen.marketplace.v1.Error
-	(*Progress)(nil),              // 3: ggen.marketplace.v1.Progress
-	(*InfoRequest)(nil),           // 4: ggen.marketplace.v1.InfoRequest
-	(*InfoResponse)(nil),          // 5: ggen.marketplace.v1.InfoResponse
-	(*SearchRequest)(nil),         // 6: ggen.marketplace.v1.SearchRequest
-	(*SearchResponse)(nil),        // 7: ggen.marketplace.v1.SearchResponse
-	(*PackageSummary)(nil),        // 8: ggen.marketplace.v1.PackageSummary
-	(*Ref)(nil),                   // 9: ggen.marketplace.v1.Ref
-	(*DescribeRequest)(nil),       // 10: ggen.marketplace.v1.DescribeRequest
-	(*DescribeResponse)(nil),      // 11: ggen.marketplace.v1.DescribeResponse
-	(*Input)(nil),                 // 12: ggen.marketplace.v1.Input
-	(*Deprecation)(nil),           // 13: ggen.marketplace.v1.Deprecation
-	(*DeclareRequest)(nil),        // 14: ggen.marketplace.v1.DeclareRequest
-	(*DeclareResponse)(nil),       // 15: ggen.marketplace.v1.DeclareResponse
-	(*Pin)(nil),                   // 16: ggen.marketplace.v1.Pin
-	(*PinsRequest)(nil),           // 17: ggen.marketplace.v1.PinsRequest
-	(*PinsResponse)(nil),          // 18: ggen.marketplace.v1.PinsResponse
-	(*SetPinRequest)(nil),         // 19: ggen.marketplace.v1.SetPinRequest
-	(*SetPinResponse)(nil),        // 20: ggen.marketplace.v1.SetPinResponse
-	(*VersionInfo)(nil),           // 21: ggen.marketplace.v1.VersionInfo
-	(*Dependency)(nil),            // 22: ggen.marketplace.v1.Dependency
-	(*PublishRequest)(nil),        // 23: ggen.marketplace.v1.PublishRequest
-	(*PublishHeader)(nil),         // 24: ggen.marketplace.v1.PublishHeader
-	(*PublishResponse)(nil),       // 25: ggen.marketplace.v1.PublishResponse
-	(*FileList)(nil),              // 26: ggen.marketplace.v1.FileList
-	(*FileInfo)(nil),              // 27: ggen.marketplace.v1.FileInfo
-	(*PublishReceipt)(nil),        // 28: ggen.marketplace.v1.PublishReceipt
-	(*Finding)(nil),               // 29: ggen.marketplace.v1.Finding
-	(*InstallRequest)(nil),        // 30: ggen.marketplace.v1.InstallRequest
-	(*LockedPackage)(nil),         // 31: ggen.marketplace.v1.LockedPackage
-	(*InstallResponse)(nil),       // 32: ggen.marketplace.v1.InstallResponse
-	(*InstalledPackage)(nil),      // 33: ggen.marketplace.v1.InstalledPackage
-	(*InstallReceipt)(nil),        // 34: ggen.marketplace.v1.InstallReceipt
-	(*VerifyRequest)(nil),         // 35: ggen.marketplace.v1.VerifyRequest
-	(*VerifyResponse)(nil),        // 36: ggen.marketplace.v1.VerifyResponse
-	(*VerifyResult)(nil),          // 37: ggen.marketplace.v1.VerifyResult
-	(*VerifyPaths)(nil),           // 38: ggen.marketplace.v1.VerifyPaths
-	(*VerifySummary)(nil),         // 39: ggen.marketplace.v1.VerifySummary
-	(*StatusRequest)(nil),         // 40: ggen.marketplace.v1.StatusRequest
-	(*StatusResponse)(nil),        // 41: ggen.marketplace.v1.StatusResponse
-	(*PeersRequest)(nil),          // 42: ggen.marketplace.v1.PeersRequest
-	(*PeersResponse)(nil),         // 43: ggen.marketplace.v1.PeersResponse
-	(*Peer)(nil),                  // 44: ggen.marketplace.v1.Peer
-	(*BootstrapRequest)(nil),      // 45: ggen.marketplace.v1.BootstrapRequest
-	(*BootstrapResponse)(nil),     // 46: ggen.marketplace.v1.BootstrapResponse
-	(*DialOutcome)(nil),           // 47: ggen.marketplace.v1.DialOutcome
-	(*WatchRequest)(nil),          // 48: ggen.marketplace.v1.WatchRequest
-	(*WatchResponse)(nil),         // 49: ggen.marketplace.v1.WatchResponse
-	(*StayRequest)(nil),           // 50: ggen.marketplace.v1.StayRequest
-	(*StayResponse)(nil),          // 51: ggen.marketplace.v1.StayResponse
-	(*StopRequest)(nil),           // 52: ggen.marketplace.v1.StopRequest
-	(*StopResponse)(nil),          // 53: ggen.marketplace.v1.StopResponse
-	nil,                           // 54: ggen.marketplace.v1.Error.MetadataEntry
-	nil,                           // 55: ggen.marketplace.v1.DescribeResponse.ExtraEntry
-	(*timestamppb.Timestamp)(nil), // 56: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 57: google.protobuf.Duration
+	(Reason)(0),                          // 0: ggen.marketplace.v1.Reason
+	(*Diagnostic)(nil),                   // 1: ggen.marketplace.v1.Diagnostic
+	(*Error)(nil),                        // 2: ggen.marketplace.v1.Error
+	(*Progress)(nil),                     // 3: ggen.marketplace.v1.Progress
+	(*InfoRequest)(nil),                  // 4: ggen.marketplace.v1.InfoRequest
+	(*InfoResponse)(nil),                 // 5: ggen.marketplace.v1.InfoResponse
+	(*SearchRequest)(nil),                // 6: ggen.marketplace.v1.SearchRequest
+	(*SearchResponse)(nil),               // 7: ggen.marketplace.v1.SearchResponse
+	(*PackageSummary)(nil),               // 8: ggen.marketplace.v1.PackageSummary
+	(*Ref)(nil),                          // 9: ggen.marketplace.v1.Ref
+	(*DescribeRequest)(nil),              // 10: ggen.marketplace.v1.DescribeRequest
+	(*DescribeResponse)(nil),             // 11: ggen.marketplace.v1.DescribeResponse
+	(*Input)(nil),                        // 12: ggen.marketplace.v1.Input
+	(*Deprecation)(nil),                  // 13: ggen.marketplace.v1.Deprecation
+	(*DeclareRequest)(nil),               // 14: ggen.marketplace.v1.DeclareRequest
+	(*DeclareResponse)(nil),              // 15: ggen.marketplace.v1.DeclareResponse
+	(*Pin)(nil),                          // 16: ggen.marketplace.v1.Pin
+	(*PinsRequest)(nil),                  // 17: ggen.marketplace.v1.PinsRequest
+	(*PinsResponse)(nil),                 // 18: ggen.marketplace.v1.PinsResponse
+	(*SetPinRequest)(nil),                // 19: ggen.marketplace.v1.SetPinRequest
+	(*SetPinResponse)(nil),               // 20: ggen.marketplace.v1.SetPinResponse
+	(*VersionInfo)(nil),                  // 21: ggen.marketplace.v1.VersionInfo
+	(*Dependency)(nil),                   // 22: ggen.marketplace.v1.Dependency
+	(*PublishRequest)(nil),               // 23: ggen.marketplace.v1.PublishRequest
+	(*PublishHeader)(nil),                // 24: ggen.marketplace.v1.PublishHeader
+	(*PublishResponse)(nil),              // 25: ggen.marketplace.v1.PublishResponse
+	(*FileList)(nil),                     // 26: ggen.marketplace.v1.FileList
+	(*FileInfo)(nil),                     // 27: ggen.marketplace.v1.FileInfo
+	(*PublishReceipt)(nil),               // 28: ggen.marketplace.v1.PublishReceipt
+	(*Finding)(nil),                      // 29: ggen.marketplace.v1.Finding
+	(*InstallRequest)(nil),               // 30: ggen.marketplace.v1.InstallRequest
+	(*ExplainRequest)(nil),               // 31: ggen.marketplace.v1.ExplainRequest
+	(*ExplainResponse)(nil),              // 32: ggen.marketplace.v1.ExplainResponse
+	(*Candidate)(nil),                    // 33: ggen.marketplace.v1.Candidate
+	(*LookAlike)(nil),                    // 34: ggen.marketplace.v1.LookAlike
+	(*TrustCatalogue)(nil),               // 35: ggen.marketplace.v1.TrustCatalogue
+	(*CatalogueName)(nil),                // 36: ggen.marketplace.v1.CatalogueName
+	(*TrustCataloguesRequest)(nil),       // 37: ggen.marketplace.v1.TrustCataloguesRequest
+	(*TrustCataloguesResponse)(nil),      // 38: ggen.marketplace.v1.TrustCataloguesResponse
+	(*AddTrustCatalogueRequest)(nil),     // 39: ggen.marketplace.v1.AddTrustCatalogueRequest
+	(*AddTrustCatalogueResponse)(nil),    // 40: ggen.marketplace.v1.AddTrustCatalogueResponse
+	(*RemoveTrustCatalogueRequest)(nil),  // 41: ggen.marketplace.v1.RemoveTrustCatalogueRequest
+	(*RemoveTrustCatalogueResponse)(nil), // 42: ggen.marketplace.v1.RemoveTrustCatalogueResponse
+	(*SignTrustCatalogueRequest)(nil),    // 43: ggen.marketplace.v1.SignTrustCatalogueRequest
+	(*SignTrustCatalogueResponse)(nil),   // 44: ggen.marketplace.v1.SignTrustCatalogueResponse
+	(*ForkProofRequest)(nil),             // 45: ggen.marketplace.v1.ForkProofRequest
+	(*ForkProofResponse)(nil),            // 46: ggen.marketplace.v1.ForkProofResponse
+	(*CheckForkProofRequest)(nil),        // 47: ggen.marketplace.v1.CheckForkProofRequest
+	(*CheckForkProofResponse)(nil),       // 48: ggen.marketplace.v1.CheckForkProofResponse
+	(*LockedPackage)(nil),                // 49: ggen.marketplace.v1.LockedPackage
+	(*InstallResponse)(nil),              // 50: ggen.marketplace.v1.InstallResponse
+	(*InstalledPackage)(nil),             // 51: ggen.marketplace.v1.InstalledPackage
+	(*InstallReceipt)(nil),               // 52: ggen.marketplace.v1.InstallReceipt
+	(*VerifyRequest)(nil),                // 53: ggen.marketplace.v1.VerifyRequest
+	(*VerifyResponse)(nil),               // 54: ggen.marketplace.v1.VerifyResponse
+	(*VerifyResult)(nil),                 // 55: ggen.marketplace.v1.VerifyResult
+	(*VerifyPaths)(nil),                  // 56: ggen.marketplace.v1.VerifyPaths
+	(*VerifySummary)(nil),                // 57: ggen.marketplace.v1.VerifySummary
+	(*StatusRequest)(nil),                // 58: ggen.marketplace.v1.StatusRequest
+	(*StatusResponse)(nil),               // 59: ggen.marketplace.v1.StatusResponse
+	(*PeersRequest)(nil),                 // 60: ggen.marketplace.v1.PeersRequest
+	(*PeersResponse)(nil),                // 61: ggen.marketplace.v1.PeersResponse
+	(*Peer)(nil),                         // 62: ggen.marketplace.v1.Peer
+	(*BootstrapRequest)(nil),             // 63: ggen.marketplace.v1.BootstrapRequest
+	(*BootstrapResponse)(nil),            // 64: ggen.marketplace.v1.BootstrapResponse
+	(*DialOutcome)(nil),                  // 65: ggen.marketplace.v1.DialOutcome
+	(*WatchRequest)(nil),                 // 66: ggen.marketplace.v1.WatchRequest
+	(*WatchResponse)(nil),                // 67: ggen.marketplace.v1.WatchResponse
+	(*StayRequest)(nil),                  // 68: ggen.marketplace.v1.StayRequest
+	(*StayResponse)(nil),                 // 69: ggen.marketplace.v1.StayResponse
+	(*StopRequest)(nil),                  // 70: ggen.marketplace.v1.StopRequest
+	(*StopResponse)(nil),                 // 71: ggen.marketplace.v1.StopResponse
+	nil,                                  // 72: ggen.marketplace.v1.Error.MetadataEntry
+	nil,                                  // 73: ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	(*timestamppb.Timestamp)(nil),        // 74: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),          // 75: google.protobuf.Duration
 }
 var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
-	54, // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
-	56, // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	72, // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
+	74, // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	8,  // 2: ggen.marketplace.v1.SearchResponse.packages:type_name -> ggen.marketplace.v1.PackageSummary
 	1,  // 3: ggen.marketplace.v1.SearchResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	56, // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
+	74, // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
 	9,  // 5: ggen.marketplace.v1.DescribeRequest.ref:type_name -> ggen.marketplace.v1.Ref
 	8,  // 6: ggen.marketplace.v1.DescribeResponse.summary:type_name -> ggen.marketplace.v1.PackageSummary
 	22, // 7: ggen.marketplace.v1.DescribeResponse.dependencies:type_name -> ggen.marketplace.v1.Dependency
 	21, // 8: ggen.marketplace.v1.DescribeResponse.versions:type_name -> ggen.marketplace.v1.VersionInfo
-	55, // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	73, // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
 	1,  // 10: ggen.marketplace.v1.DescribeResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
 	13, // 11: ggen.marketplace.v1.DescribeResponse.deprecation:type_name -> ggen.marketplace.v1.Deprecation
 	12, // 12: ggen.marketplace.v1.DescribeResponse.inputs:type_name -> ggen.marketplace.v1.Input
-	56, // 13: ggen.marketplace.v1.Deprecation.since:type_name -> google.protobuf.Timestamp
+	74, // 13: ggen.marketplace.v1.Deprecation.since:type_name -> google.protobuf.Timestamp
 	1,  // 14: ggen.marketplace.v1.DeclareResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	56, // 15: ggen.marketplace.v1.Pin.since:type_name -> google.protobuf.Timestamp
+	74, // 15: ggen.marketplace.v1.Pin.since:type_name -> google.protobuf.Timestamp
 	16, // 16: ggen.marketplace.v1.PinsResponse.pins:type_name -> ggen.marketplace.v1.Pin
 	16, // 17: ggen.marketplace.v1.SetPinResponse.former:type_name -> ggen.marketplace.v1.Pin
-	56, // 18: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
-	56, // 19: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
+	74, // 18: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
+	74, // 19: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
 	24, // 20: ggen.marketplace.v1.PublishRequest.header:type_name -> ggen.marketplace.v1.PublishHeader
 	3,  // 21: ggen.marketplace.v1.PublishResponse.progress:type_name -> ggen.marketplace.v1.Progress
 	26, // 22: ggen.marketplace.v1.PublishResponse.files:type_name -> ggen.marketplace.v1.FileList
@@ -4473,63 +5568,91 @@ var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
 	1,  // 26: ggen.marketplace.v1.PublishReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
 	29, // 27: ggen.marketplace.v1.PublishReceipt.findings:type_name -> ggen.marketplace.v1.Finding
 	9,  // 28: ggen.marketplace.v1.InstallRequest.packages:type_name -> ggen.marketplace.v1.Ref
-	31, // 29: ggen.marketplace.v1.InstallRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
-	3,  // 30: ggen.marketplace.v1.InstallResponse.progress:type_name -> ggen.marketplace.v1.Progress
-	33, // 31: ggen.marketplace.v1.InstallResponse.installed:type_name -> ggen.marketplace.v1.InstalledPackage
-	34, // 32: ggen.marketplace.v1.InstallResponse.receipt:type_name -> ggen.marketplace.v1.InstallReceipt
-	31, // 33: ggen.marketplace.v1.InstalledPackage.locked:type_name -> ggen.marketplace.v1.LockedPackage
-	1,  // 34: ggen.marketplace.v1.InstallReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	31, // 35: ggen.marketplace.v1.VerifyRequest.packages:type_name -> ggen.marketplace.v1.LockedPackage
-	37, // 36: ggen.marketplace.v1.VerifyResponse.result:type_name -> ggen.marketplace.v1.VerifyResult
-	38, // 37: ggen.marketplace.v1.VerifyResponse.paths:type_name -> ggen.marketplace.v1.VerifyPaths
-	39, // 38: ggen.marketplace.v1.VerifyResponse.summary:type_name -> ggen.marketplace.v1.VerifySummary
-	1,  // 39: ggen.marketplace.v1.VerifySummary.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	56, // 40: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	1,  // 41: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	44, // 42: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
-	56, // 43: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
-	57, // 44: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
-	47, // 45: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
-	57, // 46: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
-	2,  // 47: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
-	56, // 48: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	8,  // 49: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
-	57, // 50: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
-	4,  // 51: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
-	6,  // 52: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
-	10, // 53: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
-	23, // 54: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
-	14, // 55: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
-	30, // 56: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
-	35, // 57: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
-	17, // 58: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
-	19, // 59: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
-	40, // 60: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
-	42, // 61: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
-	45, // 62: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
-	48, // 63: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
-	50, // 64: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
-	52, // 65: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
-	5,  // 66: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
-	7,  // 67: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
-	11, // 68: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
-	25, // 69: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
-	15, // 70: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
-	32, // 71: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
-	36, // 72: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
-	18, // 73: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
-	20, // 74: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
-	41, // 75: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
-	43, // 76: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
-	46, // 77: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
-	49, // 78: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
-	51, // 79: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
-	53, // 80: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
-	66, // [66:81] is the sub-list for method output_type
-	51, // [51:66] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	49, // 29: ggen.marketplace.v1.InstallRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
+	49, // 30: ggen.marketplace.v1.InstallRequest.accepted:type_name -> ggen.marketplace.v1.LockedPackage
+	75, // 31: ggen.marketplace.v1.InstallRequest.min_age:type_name -> google.protobuf.Duration
+	74, // 32: ggen.marketplace.v1.ExplainResponse.since:type_name -> google.protobuf.Timestamp
+	33, // 33: ggen.marketplace.v1.ExplainResponse.candidates:type_name -> ggen.marketplace.v1.Candidate
+	34, // 34: ggen.marketplace.v1.ExplainResponse.look_alikes:type_name -> ggen.marketplace.v1.LookAlike
+	74, // 35: ggen.marketplace.v1.Candidate.first_seen:type_name -> google.protobuf.Timestamp
+	74, // 36: ggen.marketplace.v1.TrustCatalogue.issued:type_name -> google.protobuf.Timestamp
+	36, // 37: ggen.marketplace.v1.TrustCatalogue.names:type_name -> ggen.marketplace.v1.CatalogueName
+	35, // 38: ggen.marketplace.v1.TrustCataloguesResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
+	35, // 39: ggen.marketplace.v1.AddTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
+	35, // 40: ggen.marketplace.v1.RemoveTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
+	35, // 41: ggen.marketplace.v1.SignTrustCatalogueRequest.draft:type_name -> ggen.marketplace.v1.TrustCatalogue
+	74, // 42: ggen.marketplace.v1.CheckForkProofResponse.first_time:type_name -> google.protobuf.Timestamp
+	74, // 43: ggen.marketplace.v1.CheckForkProofResponse.second_time:type_name -> google.protobuf.Timestamp
+	3,  // 44: ggen.marketplace.v1.InstallResponse.progress:type_name -> ggen.marketplace.v1.Progress
+	51, // 45: ggen.marketplace.v1.InstallResponse.installed:type_name -> ggen.marketplace.v1.InstalledPackage
+	52, // 46: ggen.marketplace.v1.InstallResponse.receipt:type_name -> ggen.marketplace.v1.InstallReceipt
+	49, // 47: ggen.marketplace.v1.InstalledPackage.locked:type_name -> ggen.marketplace.v1.LockedPackage
+	1,  // 48: ggen.marketplace.v1.InstallReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	49, // 49: ggen.marketplace.v1.VerifyRequest.packages:type_name -> ggen.marketplace.v1.LockedPackage
+	55, // 50: ggen.marketplace.v1.VerifyResponse.result:type_name -> ggen.marketplace.v1.VerifyResult
+	56, // 51: ggen.marketplace.v1.VerifyResponse.paths:type_name -> ggen.marketplace.v1.VerifyPaths
+	57, // 52: ggen.marketplace.v1.VerifyResponse.summary:type_name -> ggen.marketplace.v1.VerifySummary
+	1,  // 53: ggen.marketplace.v1.VerifySummary.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	74, // 54: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	1,  // 55: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	62, // 56: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
+	74, // 57: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
+	75, // 58: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
+	65, // 59: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
+	75, // 60: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
+	2,  // 61: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
+	74, // 62: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	8,  // 63: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
+	75, // 64: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
+	4,  // 65: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
+	6,  // 66: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
+	10, // 67: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
+	23, // 68: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
+	14, // 69: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
+	30, // 70: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
+	53, // 71: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
+	17, // 72: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
+	19, // 73: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
+	31, // 74: ggen.marketplace.v1.MarketplaceService.Explain:input_type -> ggen.marketplace.v1.ExplainRequest
+	37, // 75: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:input_type -> ggen.marketplace.v1.TrustCataloguesRequest
+	39, // 76: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:input_type -> ggen.marketplace.v1.AddTrustCatalogueRequest
+	41, // 77: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:input_type -> ggen.marketplace.v1.RemoveTrustCatalogueRequest
+	43, // 78: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:input_type -> ggen.marketplace.v1.SignTrustCatalogueRequest
+	45, // 79: ggen.marketplace.v1.MarketplaceService.ForkProof:input_type -> ggen.marketplace.v1.ForkProofRequest
+	47, // 80: ggen.marketplace.v1.MarketplaceService.CheckForkProof:input_type -> ggen.marketplace.v1.CheckForkProofRequest
+	58, // 81: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
+	60, // 82: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
+	63, // 83: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
+	66, // 84: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
+	68, // 85: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
+	70, // 86: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
+	5,  // 87: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
+	7,  // 88: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
+	11, // 89: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
+	25, // 90: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
+	15, // 91: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
+	50, // 92: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
+	54, // 93: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
+	18, // 94: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
+	20, // 95: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
+	32, // 96: ggen.marketplace.v1.MarketplaceService.Explain:output_type -> ggen.marketplace.v1.ExplainResponse
+	38, // 97: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:output_type -> ggen.marketplace.v1.TrustCataloguesResponse
+	40, // 98: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:output_type -> ggen.marketplace.v1.AddTrustCatalogueResponse
+	42, // 99: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:output_type -> ggen.marketplace.v1.RemoveTrustCatalogueResponse
+	44, // 100: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:output_type -> ggen.marketplace.v1.SignTrustCatalogueResponse
+	46, // 101: ggen.marketplace.v1.MarketplaceService.ForkProof:output_type -> ggen.marketplace.v1.ForkProofResponse
+	48, // 102: ggen.marketplace.v1.MarketplaceService.CheckForkProof:output_type -> ggen.marketplace.v1.CheckForkProofResponse
+	59, // 103: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
+	61, // 104: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
+	64, // 105: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
+	67, // 106: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
+	69, // 107: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
+	71, // 108: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
+	87, // [87:109] is the sub-list for method output_type
+	65, // [65:87] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_ggen_marketplace_v1_marketplace_proto_init() }
@@ -4546,12 +5669,12 @@ func file_ggen_marketplace_v1_marketplace_proto_init() {
 		(*PublishResponse_Files)(nil),
 		(*PublishResponse_Receipt)(nil),
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[31].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[49].OneofWrappers = []any{
 		(*InstallResponse_Progress)(nil),
 		(*InstallResponse_Installed)(nil),
 		(*InstallResponse_Receipt)(nil),
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[35].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[53].OneofWrappers = []any{
 		(*VerifyResponse_Result)(nil),
 		(*VerifyResponse_Paths)(nil),
 		(*VerifyResponse_Summary)(nil),
@@ -4562,7 +5685,7 @@ func file_ggen_marketplace_v1_marketplace_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ggen_marketplace_v1_marketplace_proto_rawDesc), len(file_ggen_marketplace_v1_marketplace_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   55,
+			NumMessages:   73,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -25,19 +25,26 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	MarketplaceService_Info_FullMethodName      = "/ggen.marketplace.v1.MarketplaceService/Info"
-	MarketplaceService_Search_FullMethodName    = "/ggen.marketplace.v1.MarketplaceService/Search"
-	MarketplaceService_Describe_FullMethodName  = "/ggen.marketplace.v1.MarketplaceService/Describe"
-	MarketplaceService_Publish_FullMethodName   = "/ggen.marketplace.v1.MarketplaceService/Publish"
-	MarketplaceService_Declare_FullMethodName   = "/ggen.marketplace.v1.MarketplaceService/Declare"
-	MarketplaceService_Install_FullMethodName   = "/ggen.marketplace.v1.MarketplaceService/Install"
-	MarketplaceService_Verify_FullMethodName    = "/ggen.marketplace.v1.MarketplaceService/Verify"
-	MarketplaceService_Pins_FullMethodName      = "/ggen.marketplace.v1.MarketplaceService/Pins"
-	MarketplaceService_SetPin_FullMethodName    = "/ggen.marketplace.v1.MarketplaceService/SetPin"
-	MarketplaceService_Status_FullMethodName    = "/ggen.marketplace.v1.MarketplaceService/Status"
-	MarketplaceService_Peers_FullMethodName     = "/ggen.marketplace.v1.MarketplaceService/Peers"
-	MarketplaceService_Bootstrap_FullMethodName = "/ggen.marketplace.v1.MarketplaceService/Bootstrap"
-	MarketplaceService_Watch_FullMethodName     = "/ggen.marketplace.v1.MarketplaceService/Watch"
+	MarketplaceService_Info_FullMethodName                 = "/ggen.marketplace.v1.MarketplaceService/Info"
+	MarketplaceService_Search_FullMethodName               = "/ggen.marketplace.v1.MarketplaceService/Search"
+	MarketplaceService_Describe_FullMethodName             = "/ggen.marketplace.v1.MarketplaceService/Describe"
+	MarketplaceService_Publish_FullMethodName              = "/ggen.marketplace.v1.MarketplaceService/Publish"
+	MarketplaceService_Declare_FullMethodName              = "/ggen.marketplace.v1.MarketplaceService/Declare"
+	MarketplaceService_Install_FullMethodName              = "/ggen.marketplace.v1.MarketplaceService/Install"
+	MarketplaceService_Verify_FullMethodName               = "/ggen.marketplace.v1.MarketplaceService/Verify"
+	MarketplaceService_Pins_FullMethodName                 = "/ggen.marketplace.v1.MarketplaceService/Pins"
+	MarketplaceService_SetPin_FullMethodName               = "/ggen.marketplace.v1.MarketplaceService/SetPin"
+	MarketplaceService_Explain_FullMethodName              = "/ggen.marketplace.v1.MarketplaceService/Explain"
+	MarketplaceService_TrustCatalogues_FullMethodName      = "/ggen.marketplace.v1.MarketplaceService/TrustCatalogues"
+	MarketplaceService_AddTrustCatalogue_FullMethodName    = "/ggen.marketplace.v1.MarketplaceService/AddTrustCatalogue"
+	MarketplaceService_RemoveTrustCatalogue_FullMethodName = "/ggen.marketplace.v1.MarketplaceService/RemoveTrustCatalogue"
+	MarketplaceService_SignTrustCatalogue_FullMethodName   = "/ggen.marketplace.v1.MarketplaceService/SignTrustCatalogue"
+	MarketplaceService_ForkProof_FullMethodName            = "/ggen.marketplace.v1.MarketplaceService/ForkProof"
+	MarketplaceService_CheckForkProof_FullMethodName       = "/ggen.marketplace.v1.MarketplaceService/CheckForkProof"
+	MarketplaceService_Status_FullMethodName               = "/ggen.marketplace.v1.MarketplaceService/Status"
+	MarketplaceService_Peers_FullMethodName                = "/ggen.marketplace.v1.MarketplaceService/Peers"
+	MarketplaceService_Bootstrap_FullMethodName            = "/ggen.marketplace.v1.MarketplaceService/Bootstrap"
+	MarketplaceService_Watch_FullMethodName                = "/ggen.marketplace.v1.MarketplaceService/Watch"
 )
 
 // MarketplaceServiceClient is the client API for MarketplaceService service.
@@ -59,6 +66,13 @@ type MarketplaceServiceClient interface {
 	Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyResponse], error)
 	Pins(ctx context.Context, in *PinsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PinsResponse], error)
 	SetPin(ctx context.Context, in *SetPinRequest, opts ...grpc.CallOption) (*SetPinResponse, error)
+	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
+	TrustCatalogues(ctx context.Context, in *TrustCataloguesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TrustCataloguesResponse], error)
+	AddTrustCatalogue(ctx context.Context, in *AddTrustCatalogueRequest, opts ...grpc.CallOption) (*AddTrustCatalogueResponse, error)
+	RemoveTrustCatalogue(ctx context.Context, in *RemoveTrustCatalogueRequest, opts ...grpc.CallOption) (*RemoveTrustCatalogueResponse, error)
+	SignTrustCatalogue(ctx context.Context, in *SignTrustCatalogueRequest, opts ...grpc.CallOption) (*SignTrustCatalogueResponse, error)
+	ForkProof(ctx context.Context, in *ForkProofRequest, opts ...grpc.CallOption) (*ForkProofResponse, error)
+	CheckForkProof(ctx context.Context, in *CheckForkProofRequest, opts ...grpc.CallOption) (*CheckForkProofResponse, error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	Peers(ctx context.Context, in *PeersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeersResponse], error)
 	Bootstrap(ctx context.Context, in *BootstrapRequest, opts ...grpc.CallOption) (*BootstrapResponse, error)
@@ -202,6 +216,85 @@ func (c *marketplaceServiceClient) SetPin(ctx context.Context, in *SetPinRequest
 	return out, nil
 }
 
+func (c *marketplaceServiceClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_Explain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *marketplaceServiceClient) TrustCatalogues(ctx context.Context, in *TrustCataloguesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TrustCataloguesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[5], MarketplaceService_TrustCatalogues_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TrustCataloguesRequest, TrustCataloguesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_TrustCataloguesClient = grpc.ServerStreamingClient[TrustCataloguesResponse]
+
+func (c *marketplaceServiceClient) AddTrustCatalogue(ctx context.Context, in *AddTrustCatalogueRequest, opts ...grpc.CallOption) (*AddTrustCatalogueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AddTrustCatalogueResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_AddTrustCatalogue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *marketplaceServiceClient) RemoveTrustCatalogue(ctx context.Context, in *RemoveTrustCatalogueRequest, opts ...grpc.CallOption) (*RemoveTrustCatalogueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveTrustCatalogueResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_RemoveTrustCatalogue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *marketplaceServiceClient) SignTrustCatalogue(ctx context.Context, in *SignTrustCatalogueRequest, opts ...grpc.CallOption) (*SignTrustCatalogueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SignTrustCatalogueResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_SignTrustCatalogue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *marketplaceServiceClient) ForkProof(ctx context.Context, in *ForkProofRequest, opts ...grpc.CallOption) (*ForkProofResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForkProofResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_ForkProof_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *marketplaceServiceClient) CheckForkProof(ctx context.Context, in *CheckForkProofRequest, opts ...grpc.CallOption) (*CheckForkProofResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckForkProofResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_CheckForkProof_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *marketplaceServiceClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -214,7 +307,7 @@ func (c *marketplaceServiceClient) Status(ctx context.Context, in *StatusRequest
 
 func (c *marketplaceServiceClient) Peers(ctx context.Context, in *PeersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeersResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[5], MarketplaceService_Peers_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[6], MarketplaceService_Peers_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +336,7 @@ func (c *marketplaceServiceClient) Bootstrap(ctx context.Context, in *BootstrapR
 
 func (c *marketplaceServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[6], MarketplaceService_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[7], MarketplaceService_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -279,6 +372,13 @@ type MarketplaceServiceServer interface {
 	Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error
 	Pins(*PinsRequest, grpc.ServerStreamingServer[PinsResponse]) error
 	SetPin(context.Context, *SetPinRequest) (*SetPinResponse, error)
+	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
+	TrustCatalogues(*TrustCataloguesRequest, grpc.ServerStreamingServer[TrustCataloguesResponse]) error
+	AddTrustCatalogue(context.Context, *AddTrustCatalogueRequest) (*AddTrustCatalogueResponse, error)
+	RemoveTrustCatalogue(context.Context, *RemoveTrustCatalogueRequest) (*RemoveTrustCatalogueResponse, error)
+	SignTrustCatalogue(context.Context, *SignTrustCatalogueRequest) (*SignTrustCatalogueResponse, error)
+	ForkProof(context.Context, *ForkProofRequest) (*ForkProofResponse, error)
+	CheckForkProof(context.Context, *CheckForkProofRequest) (*CheckForkProofResponse, error)
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	Peers(*PeersRequest, grpc.ServerStreamingServer[PeersResponse]) error
 	Bootstrap(context.Context, *BootstrapRequest) (*BootstrapResponse, error)
@@ -319,6 +419,27 @@ func (UnimplementedMarketplaceServiceServer) Pins(*PinsRequest, grpc.ServerStrea
 }
 func (UnimplementedMarketplaceServiceServer) SetPin(context.Context, *SetPinRequest) (*SetPinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetPin not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) TrustCatalogues(*TrustCataloguesRequest, grpc.ServerStreamingServer[TrustCataloguesResponse]) error {
+	return status.Error(codes.Unimplemented, "method TrustCatalogues not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) AddTrustCatalogue(context.Context, *AddTrustCatalogueRequest) (*AddTrustCatalogueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddTrustCatalogue not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) RemoveTrustCatalogue(context.Context, *RemoveTrustCatalogueRequest) (*RemoveTrustCatalogueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveTrustCatalogue not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) SignTrustCatalogue(context.Context, *SignTrustCatalogueRequest) (*SignTrustCatalogueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SignTrustCatalogue not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) ForkProof(context.Context, *ForkProofRequest) (*ForkProofResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForkProof not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) CheckForkProof(context.Context, *CheckForkProofRequest) (*CheckForkProofResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckForkProof not implemented")
 }
 func (UnimplementedMarketplaceServiceServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -476,6 +597,125 @@ func _MarketplaceService_SetPin_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MarketplaceService_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).Explain(ctx, req.(*ExplainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MarketplaceService_TrustCatalogues_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TrustCataloguesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MarketplaceServiceServer).TrustCatalogues(m, &grpc.GenericServerStream[TrustCataloguesRequest, TrustCataloguesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_TrustCataloguesServer = grpc.ServerStreamingServer[TrustCataloguesResponse]
+
+func _MarketplaceService_AddTrustCatalogue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddTrustCatalogueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).AddTrustCatalogue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_AddTrustCatalogue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).AddTrustCatalogue(ctx, req.(*AddTrustCatalogueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MarketplaceService_RemoveTrustCatalogue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveTrustCatalogueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).RemoveTrustCatalogue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_RemoveTrustCatalogue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).RemoveTrustCatalogue(ctx, req.(*RemoveTrustCatalogueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MarketplaceService_SignTrustCatalogue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignTrustCatalogueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).SignTrustCatalogue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_SignTrustCatalogue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).SignTrustCatalogue(ctx, req.(*SignTrustCatalogueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MarketplaceService_ForkProof_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForkProofRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).ForkProof(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_ForkProof_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).ForkProof(ctx, req.(*ForkProofRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MarketplaceService_CheckForkProof_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckForkProofRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).CheckForkProof(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_CheckForkProof_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).CheckForkProof(ctx, req.(*CheckForkProofRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MarketplaceService_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -558,6 +798,30 @@ var MarketplaceService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _MarketplaceService_SetPin_Handler,
 		},
 		{
+			MethodName: "Explain",
+			Handler:    _MarketplaceService_Explain_Handler,
+		},
+		{
+			MethodName: "AddTrustCatalogue",
+			Handler:    _MarketplaceService_AddTrustCatalogue_Handler,
+		},
+		{
+			MethodName: "RemoveTrustCatalogue",
+			Handler:    _MarketplaceService_RemoveTrustCatalogue_Handler,
+		},
+		{
+			MethodName: "SignTrustCatalogue",
+			Handler:    _MarketplaceService_SignTrustCatalogue_Handler,
+		},
+		{
+			MethodName: "ForkProof",
+			Handler:    _MarketplaceService_ForkProof_Handler,
+		},
+		{
+			MethodName: "CheckForkProof",
+			Handler:    _MarketplaceService_CheckForkProof_Handler,
+		},
+		{
 			MethodName: "Status",
 			Handler:    _MarketplaceService_Status_Handler,
 		},
@@ -591,6 +855,11 @@ var MarketplaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Pins",
 			Handler:       _MarketplaceService_Pins_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "TrustCatalogues",
+			Handler:       _MarketplaceService_TrustCatalogues_Handler,
 			ServerStreams: true,
 		},
 		{
