@@ -126,11 +126,11 @@ func fromStatus(ctx context.Context, err error) error {
 	if e := decode(st); e != nil {
 		return e
 	}
-	if st.Code() == codes.Canceled {
+	if st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded {
 		awaitDeadline(ctx)
-	}
-	if ctxErr := ctx.Err(); ctxErr != nil && (st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded) {
-		return shared.AsError(ctxErr)
+		if ctxErr := ctx.Err(); ctxErr != nil {
+			return shared.AsError(ctxErr)
+		}
 	}
 	return withoutReason(st)
 }
