@@ -21,7 +21,7 @@ func (v *invocation) agreed(ctx context.Context, s session, req shared.InstallRe
 	if err != nil {
 		return shared.InstallReceipt{}, err
 	}
-	req.Policy, req.MinAge = rules.Policy, rules.MinAge
+	req.Policy, req.MinAge, req.MaxFiles, req.MaxBytes = rules.Policy, rules.MinAge, rules.MaxFiles, rules.MaxSize
 	ask := v.stdinTerminal && v.stderrTerminal && !v.JSON && !v.flags.Bool("yes")
 	if req.DryRun || !ask && (v.JSON || v.Quiet) {
 		return v.watched(ctx, s, req)

@@ -32,6 +32,7 @@ ggen marketplace install`,
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask before anything is done"},
 			&cli.StringFlag{Name: "min-age", Usage: "leave out releases that this peer has known for less than `AGE`, such as 3d"},
 			&cli.BoolFlag{Name: "force", Usage: "replace folders whose files were changed"},
+			&cli.BoolFlag{Name: "allow-executables", Usage: "accept executable files that a package's manifest does not name"},
 			&cli.BoolFlag{Name: "offline", Usage: "use only what this peer holds"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "show what would be installed; touch nothing"},
 		},
@@ -70,6 +71,7 @@ func install(ctx context.Context, v *invocation) error {
 		receipt, err := v.agreed(ctx, s, shared.InstallRequest{
 			Packages: wanted, Root: v.place.Packages(), Locked: lock.Packages,
 			Trust: v.flags.Bool("trust"), Force: v.flags.Bool("force"), Offline: v.flags.Bool("offline"), DryRun: dryRun,
+			Executables: v.flags.Bool("allow-executables"),
 		})
 		if len(refs) == 0 {
 			receipt.Packages = asBefore(v.place, receipt.Packages)

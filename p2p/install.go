@@ -3,9 +3,11 @@ package p2p
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"ggen.dev/marketplace/p2p/archive"
@@ -53,6 +55,9 @@ func (e *Engine) Install(ctx context.Context, req shared.InstallRequest, report 
 		if err := e.fetch(ctx, req, step, report); err != nil {
 			return receipt, named(err, "install %s", step.label())
 		}
+		if err := e.checkExecutables(req, step); err != nil {
+			return receipt, named(err, "install %s", step.label())
+		}
 	}
 	if err := e.catalog.Pin(plan.pins()); err != nil {
 		return receipt, named(err, "install %s", refList(req.Packages))
@@ -67,6 +72,40 @@ func (e *Engine) Install(ctx context.Context, req shared.InstallRequest, report 
 		receipt.Packages = append(receipt.Packages, step.installed())
 	}
 	return receipt, nil
+}
+
+// checkSize refuses a package that is larger than the user wants, before anything of
+// it is fetched.
+func checkSize(req shared.InstallRequest, rel *catalog.Release) error {
+	for _, limit := range []struct {
+		what      string
+		has, most int64
+	}{{"files", int64(rel.Files), int64(req.MaxFiles)}, {"bytes", rel.Archive.Size, req.MaxBytes}} {
+		if limit.most > 0 && limit.has > limit.most {
+			return shared.NewError(shared.ReasonLimitExceeded, "%s@%s has %d %s; %d are allowed here", rel.Name, rel.Version, limit.has, limit.what, limit.most).
+				WithHint("raise max_package_%s in the settings if you want it nevertheless", map[string]string{"files": "files", "bytes": "size"}[limit.what]).
+				With("limit", fmt.Sprint(limit.most)).With("value", fmt.Sprint(limit.has))
+		}
+	}
+	return nil
+}
+
+// checkExecutables refuses files that are executable without the manifest saying so.
+func (e *Engine) checkExecutables(req shared.InstallRequest, s *step) error {
+	if req.Executables || !slices.ContainsFunc(s.index.Files, func(f archive.File) bool { return f.Executable }) {
+		return nil
+	}
+	m, err := e.heldManifest(s.release)
+	if err != nil {
+		return err
+	}
+	for _, f := range s.index.Files {
+		if f.Executable && !m.Executable(f.Path) {
+			return shared.NewError(shared.ReasonInvalidPackage, "%s is executable, and the manifest does not say so", f.Path).
+				WithHint("the package was made by another program than ggen; if you trust it, install it with --allow-executables").With("path", f.Path)
+		}
+	}
+	return nil
 }
 
 // realFolder refuses a link in the place of the folder that packages go to, or of

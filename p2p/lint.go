@@ -14,7 +14,7 @@ import (
 // lint is a dry run of a publish that goes on after a mistake, to tell all of them.
 func (e *Engine) lint(ctx context.Context, tree io.Reader) (receipt shared.PublishReceipt, err error) {
 	receipt.DryRun = true
-	packed, problems, err := archive.Inspect(ctx, tree, e.store.Scratch(), archive.DefaultLimits())
+	packed, problems, err := archive.Inspect(ctx, tree, e.store.Scratch(), archive.DefaultLimits(), executables)
 	switch {
 	case err == nil:
 	case isMistake(err):
@@ -36,6 +36,9 @@ func (e *Engine) lint(ctx context.Context, tree io.Reader) (receipt shared.Publi
 		}
 	}
 	receipt.Findings = append(receipt.Findings, manifest.Lint(names, packed.ReadFile)...)
+	for _, name := range packed.Tamed {
+		receipt.Findings = append(receipt.Findings, tamed(name))
+	}
 	if slices.ContainsFunc(receipt.Findings, func(f shared.Finding) bool { return f.Severity == shared.SeverityError }) {
 		return receipt, nil
 	}

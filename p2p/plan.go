@@ -53,6 +53,9 @@ func (e *Engine) plan(ctx context.Context, req shared.InstallRequest) (*plan, er
 		if err := e.checkTrust(s, req); err != nil {
 			return nil, err
 		}
+		if err := checkSize(req, rel); err != nil {
+			return nil, err
+		}
 		if err := p.warn(ctx, e, s, pkg.Deprecation); err != nil {
 			return nil, err
 		}

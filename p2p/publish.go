@@ -30,7 +30,7 @@ func (e *Engine) Publish(ctx context.Context, req shared.PublishRequest, tree io
 	if req.Lint {
 		return e.lint(ctx, tree)
 	}
-	packed, err := archive.Pack(ctx, tree, e.store.Scratch(), archive.DefaultLimits())
+	packed, err := archive.Pack(ctx, tree, e.store.Scratch(), archive.DefaultLimits(), executables)
 	if err != nil {
 		return receipt, named(err, "publish")
 	}
@@ -244,6 +244,39 @@ func readManifest(packed *archive.Packed) (*manifest.Manifest, []shared.Finding,
 	return manifest.Parse(file, data)
 }
 
+// executables lets the manifest say which files are executable: what a file's mode is
+// depends on where it lies. What is wrong with the manifest is told when it is read.
+func executables(names []string, read func(name string, most int64) ([]byte, error)) func(name string) bool {
+	none := func(string) bool { return false }
+	var top []string
+	for _, name := range names {
+		if !strings.Contains(name, "/") {
+			top = append(top, name)
+		}
+	}
+	file, err := manifest.Find(top)
+	if err != nil {
+		return none
+	}
+	data, err := read(file, manifestLimit)
+	if err != nil {
+		return none
+	}
+	m, _, err := manifest.Parse(file, data)
+	if err != nil {
+		return none
+	}
+	return m.Executable
+}
+
+// tamed is the remark on a file that is executable for its author alone.
+func tamed(name string) shared.Finding {
+	return shared.Finding{
+		Severity: shared.SeverityInfo, Rule: "executables", File: name,
+		Message: "it is executable here, and is not in the package", Fix: fmt.Sprintf("add %q to `executables` in the manifest if others are to execute it", name),
+	}
+}
+
 // topLevel lists the files in the package's own folder.
 func topLevel(ix *archive.Index) (names []string) {
 	for _, f := range ix.Files {
@@ -303,6 +336,10 @@ func (d draft) receipt(id shared.PublisherID) shared.PublishReceipt {
 	}
 	for _, skipped := range d.packed.Skipped {
 		receipt.Diagnostics = append(receipt.Diagnostics, shared.Diagnostic{Severity: shared.SeverityInfo, Message: skipped + "/ is left out of the package"})
+	}
+	for _, name := range d.packed.Tamed {
+		f := tamed(name)
+		receipt.Diagnostics = append(receipt.Diagnostics, shared.Diagnostic{Severity: f.Severity, Message: f.File + ": " + f.Message, Hint: f.Fix})
 	}
 	for _, f := range d.remarks {
 		receipt.Diagnostics = append(receipt.Diagnostics, shared.Diagnostic{Severity: f.Severity, Message: f.Where() + ": " + f.Message, Hint: f.Fix})

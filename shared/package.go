@@ -220,6 +220,13 @@ type InstallRequest struct {
 	// MinAge leaves out releases that this node has known for a shorter time; those
 	// that Locked names are used all the same.
 	MinAge time.Duration
+	// MaxFiles and MaxBytes bound each package, its archive in bytes; 0 means what the
+	// format allows, which cannot be exceeded.
+	MaxFiles int
+	MaxBytes int64
+	// Executables accepts packages with executable files that their manifests do not
+	// name.
+	Executables bool
 }
 
 // LockedPackage pins a package exactly, as ggen.lock does.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"ggen.dev/marketplace/shared"
 )
 
@@ -13,6 +15,9 @@ import (
 type Rules struct {
 	Policy shared.TrustPolicy
 	MinAge time.Duration
+	// Of each package; 0 is what the format allows.
+	MaxFiles int
+	MaxSize  int64 // of its archive, in bytes
 }
 
 // MergeRules takes the strictest of all sources: a project that somebody sent cannot
@@ -24,8 +29,35 @@ func MergeRules(sources ...Given) Rules {
 			rules.Policy = g.Policy
 		}
 		rules.MinAge = max(rules.MinAge, g.MinAge)
+		rules.MaxFiles = stricter(rules.MaxFiles, g.MaxFiles)
+		rules.MaxSize = stricter(rules.MaxSize, g.MaxSize)
 	}
 	return rules
+}
+
+// stricter is the lower of two limits, where 0 is none.
+func stricter[T int | int64](a, b T) T {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
+// readLimits reads the limits of packages.
+func (g *Given) readLimits(files int, size string) error {
+	if files < 0 {
+		return shared.NewError(shared.ReasonInvalidArgument, "max_package_files is %d", files)
+	}
+	g.MaxFiles = files
+	if size == "" {
+		return nil
+	}
+	bytes, err := humanize.ParseBytes(size)
+	if err != nil || bytes == 0 || bytes > 1<<40 {
+		return shared.NewError(shared.ReasonInvalidArgument, "max_package_size is %q, which is not a size such as 16MiB", size)
+	}
+	g.MaxSize = int64(bytes)
+	return nil
 }
 
 // readRules reads the settings of trust, which are called as the two names say.

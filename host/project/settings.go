@@ -59,6 +59,8 @@ type Given struct {
 	Memory    *int64
 	Policy    shared.TrustPolicy // empty leaves it to the next source
 	MinAge    time.Duration      // of releases; 0 leaves it to the next source
+	MaxFiles  int                // of a package; 0 leaves it to the next source
+	MaxSize   int64              // of a package's archive in bytes; 0 leaves it to the next source
 }
 
 // Merge takes each setting from the first source that has it.
@@ -204,6 +206,8 @@ func ParseSettings(file string, data []byte) (Given, error) {
 			Memory    *string  `toml:"memory_limit"`
 			Policy    string   `toml:"trust_policy"`
 			MinAge    string   `toml:"min_age"`
+			MaxFiles  int      `toml:"max_package_files"`
+			MaxSize   string   `toml:"max_package_size"`
 		} `toml:"marketplace"`
 	}
 	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&document); err != nil {
@@ -227,7 +231,11 @@ func ParseSettings(file string, data []byte) (Given, error) {
 		}
 		g.Memory = &size
 	}
-	if err := g.readRules(table.Policy, table.MinAge, "trust_policy", "min_age"); err != nil {
+	err := g.readRules(table.Policy, table.MinAge, "trust_policy", "min_age")
+	if err == nil {
+		err = g.readLimits(table.MaxFiles, table.MaxSize)
+	}
+	if err != nil {
 		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: %w", file, err)
 	}
 	return g, nil

@@ -50,6 +50,7 @@ func (l Limits) orDefault() Limits {
 type Packed struct {
 	Index   *Index
 	Skipped []string // folders that were left out: version control and ggen's own state
+	Tamed   []string // files that are executable where they come from, and not here
 	file    *os.File
 }
 
@@ -61,14 +62,9 @@ func (p *Packed) Path() string { return p.file.Name() }
 func (p *Packed) ReadFile(name string, most int64) ([]byte, error) {
 	f, ok := p.Index.File(name)
 	if !ok {
-		return nil, fmt.Errorf("%s is not in the package", name)
+		return nil, notInPackage(name)
 	}
-	if f.Size > most {
-		return nil, shared.NewError(shared.ReasonLimitExceeded, "%s has %d bytes; %d are allowed", name, f.Size, most)
-	}
-	data := make([]byte, f.Size)
-	_, err := p.file.ReadAt(data, f.Offset)
-	return data, err
+	return readPart(p.file, name, f.Offset, f.Size, most)
 }
 
 // Close removes the temporary file unless it was moved. It is idempotent.
@@ -88,9 +84,14 @@ func (p *Packed) Close() error {
 // twice while it works. Errors: INVALID_PACKAGE with metadata path (or without,
 // for a stream that is no tar or ends early), LIMIT_EXCEEDED, STORAGE_FULL,
 // STORAGE, the reader's own.
-func Pack(ctx context.Context, r io.Reader, scratch string, limits Limits) (*Packed, error) {
-	return pack(ctx, r, scratch, newTree(limits))
+func Pack(ctx context.Context, r io.Reader, scratch string, limits Limits, modes Modes) (*Packed, error) {
+	return pack(ctx, r, scratch, newTree(limits), modes)
 }
+
+// Modes decides which files of a package are executable. It may read them; names
+// are the paths of all files, sorted. That way the digest does not depend on a
+// system's idea of modes. nil takes over the modes of the stream.
+type Modes func(names []string, read func(name string, most int64) ([]byte, error)) (executable func(name string) bool)
 
 // maxProblems bounds what is said about one package.
 const maxProblems = 100
@@ -100,15 +101,15 @@ const maxProblems = 100
 // of the others and of the files with secrets in their content, to look at and not
 // to publish. packed is nil if nothing is left. More than 100 problems, and those of
 // the package as a whole, are an error as with Pack.
-func Inspect(ctx context.Context, r io.Reader, scratch string, limits Limits) (packed *Packed, problems []*shared.Error, err error) {
+func Inspect(ctx context.Context, r io.Reader, scratch string, limits Limits, modes Modes) (packed *Packed, problems []*shared.Error, err error) {
 	tree := newTree(limits)
 	tree.inspecting = true
-	packed, err = pack(ctx, r, scratch, tree)
+	packed, err = pack(ctx, r, scratch, tree, modes)
 	return packed, tree.problems, err
 }
 
 // pack fills tree and writes its archive, if there is anything in it.
-func pack(ctx context.Context, r io.Reader, scratch string, tree *tree) (_ *Packed, err error) {
+func pack(ctx context.Context, r io.Reader, scratch string, tree *tree, modes Modes) (_ *Packed, err error) {
 	spool, err := os.CreateTemp(scratch, "spool-*")
 	if err != nil {
 		return nil, storage(scratch, err)
@@ -118,6 +119,10 @@ func pack(ctx context.Context, r io.Reader, scratch string, tree *tree) (_ *Pack
 		return nil, err
 	}
 	nodes := tree.sorted()
+	var tamed []string
+	if modes != nil {
+		tamed = applyModes(nodes, spool, modes)
+	}
 	size, err := archiveSize(nodes)
 	if err != nil {
 		return nil, err
@@ -131,7 +136,7 @@ func pack(ctx context.Context, r io.Reader, scratch string, tree *tree) (_ *Pack
 	if err != nil {
 		return nil, storage(scratch, err)
 	}
-	packed := &Packed{file: out}
+	packed := &Packed{file: out, Tamed: tamed}
 	for name := range tree.skipped {
 		packed.Skipped = append(packed.Skipped, name)
 	}
@@ -144,3 +149,42 @@ func pack(ctx context.Context, r io.Reader, scratch string, tree *tree) (_ *Pack
 	}
 	return packed, nil
 }
+
+// applyModes makes files executable, or not, and returns those that are not any more.
+func applyModes(nodes []*node, spool io.ReaderAt, modes Modes) (tamed []string) {
+	var names []string
+	files := map[string]*node{}
+	for _, n := range nodes {
+		if !n.dir {
+			names = append(names, n.path)
+			files[n.path] = n
+		}
+	}
+	executable := modes(names, func(name string, most int64) ([]byte, error) {
+		n, ok := files[name]
+		if !ok {
+			return nil, notInPackage(name)
+		}
+		return readPart(spool, name, n.spool, n.size, most)
+	})
+	for _, name := range names {
+		n, is := files[name], executable(name)
+		if n.executable && !is {
+			tamed = append(tamed, name)
+		}
+		n.executable = is
+	}
+	return tamed
+}
+
+// readPart reads a file of the package that lies in a larger one.
+func readPart(r io.ReaderAt, name string, offset, size, most int64) ([]byte, error) {
+	if size > most {
+		return nil, shared.NewError(shared.ReasonLimitExceeded, "%s has %d bytes; %d are allowed", name, size, most)
+	}
+	data := make([]byte, size)
+	_, err := r.ReadAt(data, offset)
+	return data, err
+}
+
+func notInPackage(name string) error { return fmt.Errorf("%s is not in the package", name) }

@@ -57,7 +57,7 @@ func stream(t testing.TB, items ...item) io.Reader {
 
 func pack(t testing.TB, items ...item) *archive.Packed {
 	t.Helper()
-	p, err := archive.Pack(context.Background(), stream(t, items...), t.TempDir(), archive.Limits{})
+	p, err := archive.Pack(context.Background(), stream(t, items...), t.TempDir(), archive.Limits{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestPackRefuses(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			scratch := t.TempDir()
-			_, err := archive.Pack(t.Context(), stream(t, tc.items...), scratch, archive.Limits{})
+			_, err := archive.Pack(t.Context(), stream(t, tc.items...), scratch, archive.Limits{}, nil)
 			if !errors.Is(err, shared.ReasonInvalidPackage) || !strings.Contains(err.Error(), tc.says) {
 				t.Fatalf("got %v, want %q", err, tc.says)
 			}
@@ -193,7 +193,7 @@ func TestPackOfABrokenStream(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			scratch := t.TempDir()
-			_, err := archive.Pack(tc.ctx, tc.r, scratch, archive.Limits{})
+			_, err := archive.Pack(tc.ctx, tc.r, scratch, archive.Limits{}, nil)
 			if err == nil || shared.AsError(err).Reason != tc.want {
 				t.Fatalf("got %v, want %s", err, tc.want)
 			}
@@ -214,7 +214,7 @@ func TestPackGivesUpWithItsCallerWhileItWrites(t *testing.T) {
 		return copy(p, whole[last:]), nil
 	}))
 	scratch := t.TempDir()
-	if _, err := archive.Pack(ctx, r, scratch, archive.Limits{}); err == nil || shared.AsError(err).Reason != shared.ReasonCanceled {
+	if _, err := archive.Pack(ctx, r, scratch, archive.Limits{}, nil); err == nil || shared.AsError(err).Reason != shared.ReasonCanceled {
 		t.Fatalf("got %v", err)
 	}
 	isEmpty(t, scratch)
@@ -230,7 +230,7 @@ func TestPackIsBounded(t *testing.T) {
 		"archive": {archive.Limits{Bytes: 2000}, []item{file("a", strings.Repeat("x", 1000))}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := archive.Pack(t.Context(), stream(t, tc.items...), t.TempDir(), tc.limits)
+			_, err := archive.Pack(t.Context(), stream(t, tc.items...), t.TempDir(), tc.limits, nil)
 			if !errors.Is(err, shared.ReasonLimitExceeded) {
 				t.Fatalf("got %v", err)
 			}
@@ -269,7 +269,7 @@ func sparseGit(t testing.TB, size string) io.Reader {
 }
 
 func TestAHoleThatIsLeftOut(t *testing.T) {
-	p, err := archive.Pack(t.Context(), sparseGit(t, "9000000000000000000"), t.TempDir(), archive.Limits{})
+	p, err := archive.Pack(t.Context(), sparseGit(t, "9000000000000000000"), t.TempDir(), archive.Limits{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,4 +302,42 @@ func open(t testing.TB, p *archive.Packed) *os.File {
 	}
 	t.Cleanup(func() { _ = f.Close() })
 	return f
+}
+
+// TestModesOfTheManifest: what is executable does not depend on the system that the
+// package comes from.
+func TestModesOfTheManifest(t *testing.T) {
+	script, plain := file("bin/run", "#!/bin/sh\n"), file("bin/tool", "x")
+	script.header.Mode, plain.header.Mode = 0o755, 0o644
+	stray := file("stray.sh", "y")
+	stray.header.Mode = 0o700
+	modes := func(names []string, read func(string, int64) ([]byte, error)) func(string) bool {
+		if want := []string{"bin/run", "bin/tool", "list", "stray.sh"}; !slices.Equal(names, want) {
+			t.Errorf("names %v", names)
+		}
+		data, err := read("list", 100)
+		if err != nil {
+			t.Error(err)
+		}
+		if _, err := read("list", 3); !errors.Is(err, shared.ReasonLimitExceeded) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := read("bin", 100); err == nil {
+			t.Error("a folder is read")
+		}
+		return func(name string) bool { return slices.Contains(strings.Fields(string(data)), name) }
+	}
+	p, err := archive.Pack(t.Context(), stream(t, script, plain, stray, file("list", "bin/run bin/tool")), t.TempDir(), archive.Limits{}, modes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close() }()
+	if !slices.Equal(p.Tamed, []string{"stray.sh"}) {
+		t.Errorf("tamed %v", p.Tamed)
+	}
+	for _, f := range p.Index.Files {
+		if f.Executable != strings.HasPrefix(f.Path, "bin/") || f.Dir {
+			t.Errorf("%s: executable %v", f.Path, f.Executable)
+		}
+	}
 }

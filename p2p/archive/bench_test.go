@@ -78,7 +78,7 @@ func BenchmarkPack(b *testing.B) {
 			}
 			scratch := b.TempDir()
 			ratio(b, "of-sha256", func() {
-				p, err := archive.Pack(b.Context(), bytes.NewReader(upload), scratch, archive.Limits{})
+				p, err := archive.Pack(b.Context(), bytes.NewReader(upload), scratch, archive.Limits{}, nil)
 				if err != nil {
 					b.Fatal(err)
 				}

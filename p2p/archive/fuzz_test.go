@@ -19,7 +19,7 @@ func FuzzPack(f *testing.F) {
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		scratch := t.TempDir()
-		p, err := archive.Pack(t.Context(), bytes.NewReader(data), scratch, archive.Limits{Files: 100, Bytes: 1 << 20})
+		p, err := archive.Pack(t.Context(), bytes.NewReader(data), scratch, archive.Limits{Files: 100, Bytes: 1 << 20}, nil)
 		if err != nil {
 			isEmpty(t, scratch)
 			return

@@ -40,13 +40,13 @@ func TestAFullDisk(t *testing.T) {
 	upload := func() []item { return []item{file("a", "x"), file("large", strings.Repeat("x", 900<<10))} }
 	t.Run("while the upload arrives", func(t *testing.T) {
 		disk := smallDisk(t)
-		_, err := archive.Pack(t.Context(), stream(t, file("large", strings.Repeat("x", 2<<20))), disk, archive.Limits{})
+		_, err := archive.Pack(t.Context(), stream(t, file("large", strings.Repeat("x", 2<<20))), disk, archive.Limits{}, nil)
 		isFull(t, err, disk)
 		isEmpty(t, disk)
 	})
 	t.Run("while the archive is written", func(t *testing.T) {
 		disk := smallDisk(t)
-		_, err := archive.Pack(t.Context(), stream(t, upload()...), disk, archive.Limits{})
+		_, err := archive.Pack(t.Context(), stream(t, upload()...), disk, archive.Limits{}, nil)
 		isFull(t, err, disk)
 		isEmpty(t, disk)
 	})

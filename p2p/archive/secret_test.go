@@ -59,7 +59,7 @@ func TestSecretsAreRefused(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(fmt.Sprintf("%.40s %.10s", tc.name, tc.content), "/", "_"), func(t *testing.T) {
 			scratch := t.TempDir()
-			packed, err := archive.Pack(t.Context(), stream(t, file(tc.name, tc.content), file("package.toml", "")), scratch, archive.Limits{})
+			packed, err := archive.Pack(t.Context(), stream(t, file(tc.name, tc.content), file("package.toml", "")), scratch, archive.Limits{}, nil)
 			if tc.what == "" {
 				if err != nil {
 					t.Fatal(err)
@@ -91,7 +91,7 @@ func TestInspectTellsAllProblems(t *testing.T) {
 	packed, problems, err := archive.Inspect(t.Context(), stream(t,
 		link, file(".env", "A=1"), file("a/../b", "x"), file("package.toml", "the manifest"), file("nul", "x"),
 		file("k.pem", privateKey), file("PACKAGE.toml", "twice"), file("z", "last"),
-	), scratch, archive.Limits{})
+	), scratch, archive.Limits{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestInspectIsBounded(t *testing.T) {
 	}
 	scratch := t.TempDir()
 	inspect := func(items ...item) (*archive.Packed, int, error) {
-		packed, problems, err := archive.Inspect(t.Context(), stream(t, items...), scratch, archive.Limits{Files: 200, Bytes: 1 << 20})
+		packed, problems, err := archive.Inspect(t.Context(), stream(t, items...), scratch, archive.Limits{Files: 200, Bytes: 1 << 20}, nil)
 		return packed, len(problems), err
 	}
 	if packed, problems, err := inspect(items[:100]...); packed != nil || problems != 100 || err != nil {
@@ -153,8 +153,8 @@ func FuzzInspect(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		scratch := t.TempDir()
 		limits := archive.Limits{Files: 100, Bytes: 1 << 20}
-		packed, packErr := archive.Pack(t.Context(), bytes.NewReader(data), scratch, limits)
-		inspected, problems, err := archive.Inspect(t.Context(), bytes.NewReader(data), scratch, limits)
+		packed, packErr := archive.Pack(t.Context(), bytes.NewReader(data), scratch, limits, nil)
+		inspected, problems, err := archive.Inspect(t.Context(), bytes.NewReader(data), scratch, limits, nil)
 		if (packErr != nil) != (err != nil || len(problems) > 0) {
 			t.Fatalf("Pack: %v, Inspect: %v, %v", packErr, problems, err)
 		}

@@ -59,6 +59,7 @@ type Manifest struct {
 	Ggen         string              // range of versions of ggen that can use it; empty for any
 	Include      []string            // patterns of the files to publish; empty for all
 	Exclude      []string            // patterns of the files not to publish
+	Executables  []string            // globs of the files that are executable
 	Dependencies []shared.Dependency // by name
 	Inputs       []shared.Input      // by name
 	// Extra are the unknown plain values of the package's table, and lists of them

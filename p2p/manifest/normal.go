@@ -33,6 +33,7 @@ func (m *Manifest) Normal() []byte {
 	w.text("ggen", m.Ggen)
 	w.list("include", m.Include)
 	w.list("exclude", m.Exclude)
+	w.list("executables", m.Executables)
 	w.dependencies(table, m)
 	for _, input := range m.Inputs {
 		w.table(table, "inputs", input.Name)

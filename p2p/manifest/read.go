@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
+	"github.com/bmatcuk/doublestar/v4"
 
 	"ggen.dev/marketplace/p2p/publisher"
 	"ggen.dev/marketplace/shared"
@@ -64,7 +65,9 @@ func (r *reader) read(document map[string]any) *Manifest {
 		Category:    r.first("category"),
 		Include:     r.patterns("include"),
 		Exclude:     r.patterns("exclude"),
+		Executables: r.patterns("executables"),
 	}
+	r.checkGlobs(m.Executables)
 	if author := fold(r.first("author")); author != "" && len(m.Authors) == 0 {
 		m.Authors = []string{author}
 	}
@@ -253,6 +256,21 @@ func (r *reader) patterns(key string) []string {
 		patterns = append(patterns, text)
 	}
 	return patterns
+}
+
+// checkGlobs tells which globs are none.
+func (r *reader) checkGlobs(globs []string) {
+	for i, glob := range globs {
+		if !doublestar.ValidatePattern(glob) {
+			r.fail("patterns", fmt.Sprintf("executables.%d", i), `write executables = ["bin/*", "**/*.sh"]`, "%q is not a pattern: a bracket or brace is not closed, or a backslash stands at the end", glob)
+		}
+	}
+}
+
+// Executable tells whether the manifest says that a file, by its path in the package,
+// is executable.
+func (m *Manifest) Executable(name string) bool {
+	return slices.ContainsFunc(m.Executables, func(glob string) bool { return doublestar.MatchUnvalidated(glob, name) })
 }
 
 // firstCategory reads `categories`, of which we know one. The whole list stays

@@ -11,7 +11,7 @@ import (
 // knownKeys are the keys of the package's table that mean something here.
 var knownKeys = []string{
 	"name", "title", "full_name", "version", "description", "authors", "author", "license", "licence", "category", "categories",
-	"tags", "keywords", "repository", "homepage", "readme", "ggen", "include", "exclude", "dependencies", "inputs", "extra",
+	"tags", "keywords", "repository", "homepage", "readme", "ggen", "include", "exclude", "executables", "dependencies", "inputs", "extra",
 }
 
 // checkSpelling warns of unknown keys that look like known ones.

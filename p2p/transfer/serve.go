@@ -245,7 +245,7 @@ func (s *Server) answer(stream duplex, req request, last *opened, skip *int) err
 	if req.zstd && len(data) >= zstdMin {
 		if *skip > 0 {
 			*skip--
-		} else if packed := s.encoder.EncodeAll(data, buffer.packed[:headerLen]); len(packed)-headerLen < len(data)*7/8 {
+		} else if packed := s.encoder.EncodeAll(data, buffer.packed[:headerLen]); len(packed)-headerLen < len(data)*7/8 && (len(packed)-headerLen)*MaxRatio >= len(data) {
 			encoding, frame = encodingZstd, packed
 		} else {
 			*skip = zstdSkip

@@ -64,6 +64,10 @@ const Protocol protocol.ID = "/ggen/blob/1"
 // it doubles the memory that a full server needs.
 const MaxRange = 256 << 10
 
+// MaxRatio is how many times smaller than its content a compressed body may be. One
+// that claims more is a protocol error; what packs better is sent as it is.
+const MaxRatio = 200
+
 // Blob is content that can be read at any place, concurrently.
 type Blob interface {
 	io.ReaderAt

@@ -104,7 +104,7 @@ func parseHeader(b []byte, req request) (header, error) {
 	case h.encoding == encodingRaw:
 		fits = int64(body) == int64(req.length)
 	case h.encoding == encodingZstd && req.zstd:
-		fits = body > 0 && int64(body) < int64(req.length)
+		fits = body > 0 && int64(body) < int64(req.length) && int64(body)*MaxRatio >= int64(req.length)
 	default:
 		return header{}, fmt.Errorf("an answer with encoding %d: %w", h.encoding, errProtocol)
 	}

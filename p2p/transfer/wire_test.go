@@ -160,3 +160,25 @@ func FuzzReceive(f *testing.F) {
 		}
 	})
 }
+
+// TestNothingIsPackedTooWell: a body that claims to become hundreds of times larger
+// is refused by its header, and a server does not send one.
+func TestNothingIsPackedTooWell(t *testing.T) {
+	const length = 100_000
+	req := request{length: length, zstd: true}
+	for body, ok := range map[int]bool{length / MaxRatio: true, length/MaxRatio - 1: false, length: false} {
+		if _, err := parseHeader(header{encoding: encodingZstd, body: body}.append(nil), req); (err == nil) != ok {
+			t.Errorf("%d bytes for %d: %v", body, length, err)
+		}
+	}
+	zeros := strings.Repeat("\x00", length)
+	req.sum = shared.DigestOf([]byte(zeros)).Sum()
+	stream := &tape{Reader: bytes.NewReader(req.append(nil))}
+	if err := aServer(t, zeros).serve(stream); err != nil {
+		t.Fatal(err)
+	}
+	got, _, fail := aSession(t, stream.Bytes()).receive(req)
+	if fail != nil || string(got) != zeros {
+		t.Fatalf("%d bytes, %v", len(got), fail)
+	}
+}

@@ -123,6 +123,7 @@ func fromInstall(r *marketpb.InstallRequest) shared.InstallRequest {
 		Packages: each(r.GetPackages(), fromRef), Root: r.GetRoot(), Locked: each(r.GetLocked(), fromLocked),
 		Trust: r.GetTrust(), Force: r.GetForce(), Offline: r.GetOffline(), DryRun: r.GetDryRun(),
 		Accepted: each(r.GetAccepted(), fromLocked), Policy: shared.TrustPolicy(r.GetPolicy()), MinAge: r.GetMinAge().AsDuration(),
+		MaxFiles: int(r.GetMaxFiles()), MaxBytes: r.GetMaxBytes(), Executables: r.GetExecutables(),
 	}
 }
 

@@ -166,6 +166,7 @@ func TestValuesCrossTheWire(t *testing.T) {
 	install := shared.InstallRequest{
 		Packages: []shared.Ref{{Publisher: "p", Name: "n", Constraint: "^1"}}, Root: "/r", Locked: []shared.LockedPackage{locked},
 		Trust: true, Force: true, Offline: true, DryRun: true, Accepted: []shared.LockedPackage{locked}, Policy: shared.PolicyAllowList, MinAge: time.Hour,
+		MaxFiles: 7, MaxBytes: 8, Executables: true,
 	}
 	installed := shared.InstalledPackage{
 		LockedPackage: locked, Path: "/p", Title: "t", Description: "d", Requested: true, Unchanged: true, Fetched: 8, Peers: 9, FirstUse: true,

@@ -118,6 +118,7 @@ func toInstall(r shared.InstallRequest) *marketpb.InstallRequest {
 		Packages: each(r.Packages, toRef), Root: r.Root, Locked: each(r.Locked, toLocked),
 		Trust: r.Trust, Force: r.Force, Offline: r.Offline, DryRun: r.DryRun,
 		Accepted: each(r.Accepted, toLocked), Policy: string(r.Policy), MinAge: durationpb.New(r.MinAge),
+		MaxFiles: int32(r.MaxFiles), MaxBytes: r.MaxBytes, Executables: r.Executables,
 	}
 }
 

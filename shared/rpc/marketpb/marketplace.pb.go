@@ -2372,6 +2372,9 @@ type InstallRequest struct {
 	Accepted      []*LockedPackage       `protobuf:"bytes,8,rep,name=accepted,proto3" json:"accepted,omitempty"`
 	Policy        string                 `protobuf:"bytes,9,opt,name=policy,proto3" json:"policy,omitempty"`
 	MinAge        *durationpb.Duration   `protobuf:"bytes,10,opt,name=min_age,json=minAge,proto3" json:"min_age,omitempty"`
+	MaxFiles      int32                  `protobuf:"varint,11,opt,name=max_files,json=maxFiles,proto3" json:"max_files,omitempty"`
+	MaxBytes      int64                  `protobuf:"varint,12,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	Executables   bool                   `protobuf:"varint,13,opt,name=executables,proto3" json:"executables,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2474,6 +2477,27 @@ func (x *InstallRequest) GetMinAge() *durationpb.Duration {
 		return x.MinAge
 	}
 	return nil
+}
+
+func (x *InstallRequest) GetMaxFiles() int32 {
+	if x != nil {
+		return x.MaxFiles
+	}
+	return 0
+}
+
+func (x *InstallRequest) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *InstallRequest) GetExecutables() bool {
+	if x != nil {
+		return x.Executables
+	}
+	return false
 }
 
 type ExplainRequest struct {
@@ -5195,7 +5219,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x04line\x18\x04 \x01(\x05R\x04line\x12\x16\n" +
 	"\x06column\x18\x05 \x01(\x05R\x06column\x12\x18\n" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12\x10\n" +
-	"\x03fix\x18\a \x01(\tR\x03fix\"\x81\x03\n" +
+	"\x03fix\x18\a \x01(\tR\x03fix\"\xdd\x03\n" +
 	"\x0eInstallRequest\x124\n" +
 	"\bpackages\x18\x01 \x03(\v2\x18.ggen.marketplace.v1.RefR\bpackages\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\tR\x04root\x12:\n" +
@@ -5207,7 +5231,10 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\baccepted\x18\b \x03(\v2\".ggen.marketplace.v1.LockedPackageR\baccepted\x12\x16\n" +
 	"\x06policy\x18\t \x01(\tR\x06policy\x122\n" +
 	"\amin_age\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\x06minAge\"$\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x06minAge\x12\x1b\n" +
+	"\tmax_files\x18\v \x01(\x05R\bmaxFiles\x12\x1b\n" +
+	"\tmax_bytes\x18\f \x01(\x03R\bmaxBytes\x12 \n" +
+	"\vexecutables\x18\r \x01(\bR\vexecutables\"$\n" +
 	"\x0eExplainRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\xa8\x02\n" +
 	"\x0fExplainResponse\x12\x12\n" +
