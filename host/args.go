@@ -295,7 +295,7 @@ func (a arity) check(c *cli.Context) error {
 	case given > a.most && a.most == 0:
 		return usage("%s takes no arguments, and got %q", c.Command.HelpName, c.Args().First())
 	case given > a.most:
-		return usage("%s takes %d arguments, and got %d", c.Command.HelpName, a.most, given)
+		return usage("%s takes %s, and got %d", c.Command.HelpName, map[bool]string{true: "one argument", false: fmt.Sprintf("at most %d arguments", a.most)}[a.most == 1], given)
 	}
 	return nil
 }

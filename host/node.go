@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -77,12 +79,43 @@ func foreground(ctx context.Context, v *invocation, cfg engineConfig) error {
 
 func (v *invocation) printStarted(ctx context.Context, s session, started bool) error {
 	v.Remarks(s.Notices())
+	if err := awaitPeer(ctx, s); err != nil {
+		return err
+	}
 	status, info, err := standing(ctx, s)
 	if err != nil {
 		return err
 	}
 	v.Remarks(status.Diagnostics)
 	return v.Print(render.NewStarted(status, info, started))
+}
+
+// firstPeer is how long a peer that was told addresses may take to reach one of them
+// before something is said about that.
+const firstPeer = 2 * time.Second
+
+// awaitPeer waits until a peer that knows addresses to start from is connected, for a
+// short time.
+func awaitPeer(ctx context.Context, s session) error {
+	ctx, cancel := context.WithTimeout(ctx, firstPeer)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		status, err := s.Status(ctx)
+		if ctx.Err() != nil {
+			return nil // the command itself has more time, or says that it has none
+		}
+		alone := slices.ContainsFunc(status.Diagnostics, func(d shared.Diagnostic) bool { return d.Reason == shared.ReasonNoPeers })
+		if err != nil || status.BootstrapCount == 0 || !alone {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
 }
 
 func standing(ctx context.Context, s session) (shared.NodeStatus, shared.EngineInfo, error) {

@@ -20,7 +20,8 @@ func (p *program) trustCommand() *cli.Command {
 				Name: "pin", Usage: "let a name mean this publisher, whatever it meant before", ArgsUsage: "NAME PUBLISHER",
 				Description: `PUBLISHER is an ID, or the beginning of one that publishes such a package. The
 first install of a package pins its publisher by itself; use this when you know
-that it is the wrong one. Projects go on as their ggen.lock says.`,
+that it is the wrong one. A project whose ggen.lock names another publisher is
+refused from then on, until the package is removed there or the pin is changed back.`,
 				UsageText: `ggen marketplace trust pin http-client 3fc02d9edf53`,
 			}, arity{2, 2}, trustPin),
 			p.leaf(&cli.Command{

@@ -85,9 +85,19 @@ func (l *life) isStaying() bool {
 // lookAround is how often an engine looks whether it can still be reached.
 const lookAround = time.Second
 
+// ending is why an engine ends.
+type ending string
+
+const (
+	signalled   ending = "a signal"
+	stopped     ending = "somebody stopped it"
+	unreachable ending = "nobody can reach it"
+	idle        ending = "nobody used it"
+)
+
 // run returns when the process has to end: drained, or out of patience with what
 // still runs.
-func (l *life) run(ctx context.Context, reachable func() bool) {
+func (l *life) run(ctx context.Context, reachable func() bool) ending {
 	timer := time.NewTimer(l.idle)
 	defer timer.Stop()
 	tick := time.NewTicker(lookAround)
@@ -96,16 +106,16 @@ func (l *life) run(ctx context.Context, reachable func() bool) {
 		select {
 		case <-ctx.Done():
 			l.drain(drainTime)
-			return
+			return signalled
 		case grace := <-l.stop:
 			l.drain(grace)
-			return
+			return stopped
 		case <-l.used:
 			timer.Reset(l.idle)
 		case <-tick.C:
 			if !reachable() {
 				l.drain(drainTime)
-				return
+				return unreachable
 			}
 		case <-timer.C:
 			if l.inUse() {
@@ -113,7 +123,7 @@ func (l *life) run(ctx context.Context, reachable func() bool) {
 				continue
 			}
 			l.drain(drainTime)
-			return
+			return idle
 		}
 	}
 }

@@ -7,12 +7,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -56,6 +58,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case len(args) == 1 && args[0] == "selftest":
 		return selftest(ctx, stdout, stderr)
 	}
+	if len(args) == 1 && slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
+		_, _ = fmt.Fprint(stdout, usage)
+		return 0
+	}
 	_, _ = fmt.Fprint(stderr, usage)
 	return 2
 }
@@ -87,7 +93,7 @@ func (l *list) Set(value string) error {
 // parseSpec reads the flags of serve.
 func parseSpec(args []string, stderr io.Writer) (spec launch.Spec, debugging bool, err error) {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	flags.SetOutput(stderr) // prints the mistake, or what -h asks for
 	flags.StringVar(&spec.Home, "home", "", "folder for keys, catalogue and content (absolute)")
 	flags.StringVar(&spec.Run, "run", "", "folder for lock and socket (default HOME/run)")
 	flags.Var((*list)(&spec.Settings.Listen), "listen", "multiaddr to listen on (repeatable)")
@@ -107,6 +113,12 @@ func parseSpec(args []string, stderr io.Writer) (spec launch.Spec, debugging boo
 		if spec.Home == "" {
 			spec.Home = defaultHome()
 		}
+		if addresses := os.Getenv("GGEN_P2P_LISTEN"); addresses != "" && spec.Settings.Listen == nil {
+			spec.Settings.Listen = strings.Split(addresses, ",")
+		}
+	}
+	if spec.Home == "" {
+		return spec, false, errors.New("serve: -home is missing: it is the folder for keys, catalogue and content")
 	}
 	if !filepath.IsAbs(spec.Home) {
 		return spec, false, fmt.Errorf("serve: -home %q is not an absolute folder", spec.Home)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,7 +29,10 @@ import (
 // it is stopped or idle, close.
 func serveWarm(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	spec, debugging, err := parseSpec(args, stderr)
-	if err != nil {
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
 		_, _ = fmt.Fprintln(stderr, err)
 		return 2
 	}
@@ -172,11 +176,15 @@ func (e *warmEngine) serve(ctx context.Context, engine *p2p.Engine, crashes *cra
 	if err := e.up(state); err != nil {
 		e.log.Warn("the host that started this engine is gone", "error", err)
 	}
-	life.run(ctx, func() bool { return reachable(state.Address) })
-	e.log.Info("stopping")
+	cause := life.run(ctx, func() bool { return reachable(state.Address) })
+	e.log.Info("stopping", "cause", cause)
 	hangUp(server)
 	stopServing()
 	<-served
+	if cause == unreachable && life.isStaying() { // nobody asked for that: the next command brings it back
+		state.Staying, state.Ended = true, "its socket was deleted"
+		return launch.WriteState(e.spec.Run, &state)
+	}
 	return launch.WriteState(e.spec.Run, nil) // nothing to bring back: it ended as it should
 }
 

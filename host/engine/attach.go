@@ -22,9 +22,10 @@ type connection struct {
 }
 
 // attach connects to the engine that holds the lock, as [reach] does, if it speaks
-// a protocol of ours.
-func attach(ctx context.Context, cfg Config) (*connection, []shared.Diagnostic, error) {
-	c, notices, err := reach(ctx, cfg)
+// a protocol of ours. One that does not answer is ended only if mayEnd says so: who
+// just looks should not do that.
+func attach(ctx context.Context, cfg Config, mayEnd bool) (*connection, []shared.Diagnostic, error) {
+	c, notices, err := reach(ctx, cfg, mayEnd)
 	if err != nil {
 		return nil, notices, err
 	}
@@ -46,9 +47,9 @@ func negotiate(state launch.State) error {
 
 // reach connects to the engine that holds the lock. The caller holds the host's
 // lock. An engine that is just starting or stopping is given some time, and one
-// that does not answer at all is ended; the error matches [ErrNotRunning] when it
+// that does not answer at all is ended if mayEnd says so; the error matches [ErrNotRunning] when it
 // is gone after all.
-func reach(ctx context.Context, cfg Config) (*connection, []shared.Diagnostic, error) {
+func reach(ctx context.Context, cfg Config, mayEnd bool) (*connection, []shared.Diagnostic, error) {
 	giveUp := time.Now().Add(stateTimeout)
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
@@ -64,7 +65,7 @@ func reach(ctx context.Context, cfg Config) (*connection, []shared.Diagnostic, e
 			case errors.Is(err, shared.ReasonEngineDraining): // it finishes what runs, and says so
 				giveUp = time.Now().Add(stateTimeout)
 			case errors.Is(err, shared.ReasonEngineTimeout):
-				return cfg.replace(ctx, state, err)
+				return cfg.replace(ctx, state, err, mayEnd)
 			}
 		}
 		running, err := cfg.alive()
@@ -88,7 +89,11 @@ func reach(ctx context.Context, cfg Config) (*connection, []shared.Diagnostic, e
 
 // replace ends an engine that does not answer, unless there was too little time
 // to be sure of that.
-func (cfg Config) replace(ctx context.Context, state launch.State, silence error) (*connection, []shared.Diagnostic, error) {
+func (cfg Config) replace(ctx context.Context, state launch.State, silence error, mayEnd bool) (*connection, []shared.Diagnostic, error) {
+	if !mayEnd {
+		return nil, nil, cfg.withLog(shared.NewError(shared.ReasonEngineTimeout, "the %s does not answer: %w", name(state), silence).
+			WithHint("the next command that needs it replaces it; `ggen marketplace p2p stop` ends it"))
+	}
 	if _, final := patience(ctx); !final {
 		return nil, nil, cfg.withLog(shared.NewError(shared.ReasonEngineTimeout, "the %s does not answer: %w", name(state), silence).
 			WithHint("allow the command more time: an engine that does not answer for %s is replaced", attachTimeout))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"ggen.dev/marketplace/shared"
@@ -27,6 +28,9 @@ func name(state launch.State) string {
 // obituary says how an engine that ended came to its end, as far as it shows: its
 // crash report has the words of the runtime, unless it was killed.
 func obituary(state launch.State) string {
+	if state.Ended != "" {
+		return fmt.Sprintf("the %s ended: %s", name(state), state.Ended)
+	}
 	if cause := causeOfDeath(state.Crash); cause != "" {
 		return fmt.Sprintf("the %s crashed: %s", name(state), cause)
 	}
@@ -44,13 +48,17 @@ func causeOfDeath(path string) string {
 	line, rest, _ := strings.Cut(strings.TrimSpace(string(stack)), "\n")
 	if line == "runtime stack:" { // the runtime's own words are not in the report (Go 1.26)
 		line = "a fatal error of the Go runtime"
-		if strings.Contains(rest, "runtime.sysMap") {
+		if slices.ContainsFunc(allocators, func(name string) bool { return strings.Contains(rest, "runtime."+name) }) {
 			line = "out of memory"
 		}
 	}
 	const enough = 300
 	return line[:min(len(line), enough)]
 }
+
+// allocators are the functions of Go's runtime that end a process when the system
+// gives it no more memory, or no more threads for want of it.
+var allocators = []string{"sysMap", "sysAlloc", "sysReserve", "sysUsed", "sysHugePage", "persistentalloc", "(*mheap).grow", "newosproc", "(*mcache).refill", "(*pageAlloc)"}
 
 func readHead(path string, most int64) []byte {
 	if path == "" {
@@ -117,6 +125,31 @@ func tail(path string) string {
 		return ""
 	}
 	return lastLines(data)
+}
+
+// wordsSince is what was written to a log behind an offset, at most 64 KiB of it.
+func wordsSince(path string, offset int64) []byte {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = file.Close() }()                                          // only read
+	words, _ := io.ReadAll(io.NewSectionReader(file, offset, 16*int64(maxTail))) // what can be read is enough
+	return words
+}
+
+// fatalLine is the line in which the Go runtime says why it ends, if there is one.
+func fatalLine(log []byte) string {
+	for line := range strings.Lines(string(log)) {
+		for _, begin := range []string{"fatal error: ", "runtime: out of memory", "panic: "} {
+			if strings.HasPrefix(line, begin) {
+				const enough = 300
+				line = strings.TrimSpace(line)
+				return line[:min(len(line), enough)]
+			}
+		}
+	}
+	return ""
 }
 
 func lastLines(text []byte) string {

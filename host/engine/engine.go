@@ -131,7 +131,8 @@ func (cfg Config) prepare() error {
 		return shared.NewError(shared.ReasonStorage, "look at %s: %w", cfg.run(), err)
 	}
 	if !info.IsDir() || !ownedByUs(info) {
-		return shared.NewError(shared.ReasonStorage, "%s is not a folder of yours", cfg.run()).WithHint("remove it, or ask its owner to")
+		return shared.NewError(shared.ReasonStorage, "%s belongs to somebody else", cfg.run()).
+			WithHint("run ggen as the user whose home %s is, or set GGEN_HOME to a home of your own", cfg.Home)
 	}
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
 		return shared.NewError(shared.ReasonStorage, "%s is open to others (mode %04o)", cfg.run(), info.Mode().Perm()).
@@ -218,7 +219,12 @@ func attachOrStart(ctx context.Context, cfg Config, start bool) (c *connection, 
 			return err
 		}
 		if running {
-			c, notices, err = attach(ctx, cfg)
+			c, notices, err = attach(ctx, cfg, start)
+			if err == nil && start {
+				var more []shared.Diagnostic
+				c, more, err = cfg.fit(ctx, c)
+				notices = append(notices, more...)
+			}
 			if !errors.Is(err, ErrNotRunning) {
 				return err
 			}
@@ -227,7 +233,7 @@ func attachOrStart(ctx context.Context, cfg Config, start bool) (c *connection, 
 			return ErrNotRunning
 		}
 		var more []shared.Diagnostic
-		c, more, err = cfg.startAgain(ctx)
+		c, more, err = cfg.startAgain(ctx, len(notices) > 0)
 		notices = append(notices, more...)
 		return err
 	})
@@ -243,13 +249,16 @@ func attachOrStart(ctx context.Context, cfg Config, start bool) (c *connection, 
 }
 
 // startAgain starts an engine; one that was asked to stay and died comes back as
-// it was. The caller holds the host's lock and knows that no engine runs.
-func (cfg Config) startAgain(ctx context.Context) (*connection, []shared.Diagnostic, error) {
+// it was. told says that the user knows how it ended. The caller holds the host's
+// lock and knows that no engine runs.
+func (cfg Config) startAgain(ctx context.Context, told bool) (*connection, []shared.Diagnostic, error) {
 	spec := launch.Spec{Home: cfg.home(), Run: cfg.run(), Settings: cfg.Settings}
 	var notices []shared.Diagnostic
 	if last, died := launch.ReadState(cfg.run()); died {
-		if err := cfg.bury(last.Instance, time.Now()); err != nil {
-			return nil, nil, err
+		if last.Ended == "" {
+			if err := cfg.bury(last.Instance, time.Now()); err != nil {
+				return nil, nil, err
+			}
 		}
 		notice := shared.Diagnostic{
 			Severity: shared.SeverityWarning, Reason: shared.ReasonEngineFailed,
@@ -260,7 +269,9 @@ func (cfg Config) startAgain(ctx context.Context) (*connection, []shared.Diagnos
 			spec.Settings, spec.Stay = last.Settings, true
 			notice.Message += " with the same settings"
 		}
-		notices = append(notices, notice)
+		if !told {
+			notices = append(notices, notice)
+		}
 	}
 	c, more, err := launchEngine(ctx, cfg, spec)
 	return c, append(notices, more...), err
@@ -289,8 +300,10 @@ func Start(ctx context.Context, cfg Config) (s *Session, started bool, err error
 		if err != nil {
 			return err
 		}
+		spec := launch.Spec{Home: cfg.home(), Run: cfg.run(), Settings: cfg.Settings, Stay: true}
+		before := launch.State{}
 		if running {
-			kept, err := keepRunning(ctx, cfg)
+			kept, former, err := keepRunning(ctx, cfg)
 			if err != nil && !errors.Is(err, ErrNotRunning) {
 				return err
 			}
@@ -298,9 +311,13 @@ func Start(ctx context.Context, cfg Config) (s *Session, started bool, err error
 				s.adopt(kept, nil)
 				return nil
 			}
+			before = former
 		}
 		started = true
-		c, notices, err := launchEngine(ctx, cfg, launch.Spec{Home: cfg.home(), Run: cfg.run(), Settings: cfg.Settings, Stay: true})
+		c, notices, err := launchEngine(ctx, cfg, spec)
+		if err != nil && before.Instance != "" {
+			return cfg.bringBack(ctx, before, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -314,16 +331,33 @@ func Start(ctx context.Context, cfg Config) (s *Session, started bool, err error
 }
 
 // keepRunning asks the running engine to stay if it has the wanted settings, and
-// stops it otherwise; then it returns nil.
-func keepRunning(ctx context.Context, cfg Config) (*connection, error) {
-	c, _, err := attach(ctx, cfg)
+// stops it otherwise; then it returns no connection, and the state of before.
+func keepRunning(ctx context.Context, cfg Config) (*connection, launch.State, error) {
+	c, _, err := attach(ctx, cfg, true)
+	if err == nil {
+		c, _, err = cfg.fit(ctx, c)
+	}
 	if err != nil {
-		return nil, err
+		return nil, launch.State{}, err
 	}
 	if c.state.Settings.Equal(cfg.Settings) {
-		return c, c.client.Stay(ctx)
+		return c, c.state, c.client.Stay(ctx)
 	}
-	return nil, errors.Join(stop(ctx, cfg, c, 10*time.Second), c.close())
+	return nil, c.state, errors.Join(stop(ctx, cfg, c, 10*time.Second), c.close())
+}
+
+// bringBack starts the engine of before again, since one with other settings does not
+// come up for a cause.
+func (cfg Config) bringBack(ctx context.Context, before launch.State, cause error) error {
+	spec := launch.Spec{Home: cfg.home(), Run: cfg.run(), Settings: before.Settings, Stay: before.Staying}
+	c, _, err := launchEngine(context.WithoutCancel(ctx), cfg, spec)
+	e := *shared.AsError(cause)
+	if err != nil {
+		e.Message = fmt.Sprintf("%s; and the peer of before does not start again: %v", e.Message, err)
+		return &e
+	}
+	e.Message += "; the peer runs on with the settings of before"
+	return errors.Join(&e, c.close())
 }
 
 // Stop ends the running engine: running calls may go on for at most grace. It
@@ -353,7 +387,7 @@ func Stop(ctx context.Context, cfg Config, grace time.Duration) (stopped bool, e
 			return err
 		}
 		if running {
-			c, notices, err := reach(ctx, cfg)
+			c, notices, err := reach(ctx, cfg, true)
 			stopped = err == nil || len(notices) > 0
 			if err == nil {
 				return errors.Join(stop(ctx, cfg, c, grace), c.close())

@@ -54,6 +54,7 @@ type starting struct {
 	cmd       *exec.Cmd
 	stdout    io.ReadCloser
 	patience  time.Duration
+	logStart  int64 // where in the log its words begin
 }
 
 // spawn starts the process, in a session of its own so that neither Ctrl-C nor a
@@ -64,6 +65,10 @@ func spawn(cfg Config, candidate plugins.Candidate, spec launch.Spec) (*starting
 		return nil, shared.NewError(shared.ReasonStorage, "open the engine's log: %w", err)
 	}
 	defer func() { _ = logFile.Close() }() // the engine has its own copy
+	info, err := logFile.Stat()
+	if err != nil {
+		return nil, shared.NewError(shared.ReasonStorage, "open the engine's log: %w", err)
+	}
 	// Not CommandContext: the engine outlives this command.
 	cmd := exec.Command(candidate.Path, arguments(spec)...) //nolint:noctx // the engine has to outlive the context of the command that starts it
 	cmd.Dir = filepath.Dir(candidate.Path)                  // and not the user's folder, which it would keep busy
@@ -78,7 +83,7 @@ func spawn(cfg Config, candidate plugins.Candidate, spec launch.Spec) (*starting
 		return nil, shared.NewError(shared.ReasonEngineInvalid, "start the engine %s: %w", candidate.Path, err).
 			WithHint("it is not a program for this machine; install it again")
 	}
-	return &starting{cfg: cfg, candidate: candidate, cmd: cmd, stdout: stdout, patience: startTimeout + spec.LockWait}, nil
+	return &starting{cfg: cfg, candidate: candidate, cmd: cmd, stdout: stdout, patience: startTimeout + spec.LockWait, logStart: info.Size()}, nil
 }
 
 // attach waits until the engine is up and connects to it.
@@ -91,10 +96,19 @@ func (s *starting) attach(ctx context.Context) (*connection, error) {
 		s.kill()
 		return nil, err
 	}
+	if state.Version != s.candidate.Version && !s.candidate.Development() {
+		s.kill()
+		return nil, shared.NewError(shared.ReasonEngineInvalid, "the engine %s says that it is version %s, and its name says %s", s.candidate.Path, state.Version, s.candidate.Version).
+			WithHint("give the file the name of its version: `%s describe` tells it", s.candidate.Path)
+	}
 	c, err := dial(ctx, state)
 	if err != nil {
 		s.kill()
-		return nil, failed(s.cfg, "the engine "+s.candidate.Path+" came up and does not answer", err)
+		return nil, s.failed("came up and does not answer", err)
+	}
+	if err := s.cfg.noteVerification(s.candidate, state); err != nil {
+		s.kill()
+		return nil, errors.Join(shared.NewError(shared.ReasonStorage, "note which engine runs: %w", err), c.close())
 	}
 	// Reaps the engine if it dies before this command ends; the command does not
 	// wait for it, so the goroutine ends with either.
@@ -122,7 +136,7 @@ func (s *starting) await(ctx context.Context) (launch.State, error) {
 	if ctx.Err() != nil {
 		return launch.State{}, shared.AsError(ctx.Err())
 	}
-	err = failed(s.cfg, "the engine "+s.candidate.Path+" did not come up", err)
+	err = s.failed("did not come up", err)
 	return launch.State{}, errors.Join(err, s.cfg.bury(fmt.Sprintf("process %d", s.cmd.Process.Pid), time.Now()))
 }
 
@@ -215,11 +229,17 @@ func boundLog(path string) error {
 	return nil
 }
 
-func failed(cfg Config, what string, cause error) error {
-	path := launch.LogFile(cfg.home())
-	e := cfg.withLog(shared.NewError(shared.ReasonEngineFailed, "%s: %w", what, cause))
-	if last := tail(path); last != "" {
-		return e.WithHint("its log, %s, ends with:\n%s", path, last)
+// failed is about an engine that did not become one. What it wrote, and nobody
+// before it, says more: the runtime's last words if there are any.
+func (s *starting) failed(what string, cause error) error {
+	path := launch.LogFile(s.cfg.home())
+	words := wordsSince(path, s.logStart)
+	if last := fatalLine(words); last != "" {
+		cause = fmt.Errorf("%w: %s", cause, last)
+	}
+	e := s.cfg.withLog(shared.NewError(shared.ReasonEngineFailed, "the engine %s %s: %w", s.candidate.Path, what, cause))
+	if len(words) > 0 {
+		return e.WithHint("its log, %s, ends with:\n%s", path, lastLines(words))
 	}
 	return e.WithHint("is it a ggen engine at all? its log is %s", path)
 }

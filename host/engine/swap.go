@@ -68,7 +68,7 @@ func (cfg Config) swap(ctx context.Context, former plugins.Choice) (bool, error)
 	spec := launch.Spec{Home: cfg.home(), Run: cfg.run(), Settings: cfg.Settings}
 	var old *connection
 	if running {
-		old, _, err = reach(ctx, cfg)
+		old, _, err = reach(ctx, cfg, true)
 		if err != nil && !errors.Is(err, ErrNotRunning) {
 			return false, undo(err)
 		}
@@ -171,5 +171,5 @@ func (s *starting) healthy(ctx context.Context) (*connection, error) {
 		return c, nil
 	}
 	_ = s.cmd.Process.Kill() // the goroutine of attach reaps it
-	return nil, errors.Join(failed(s.cfg, "the engine "+s.candidate.Path+" came up and does not work", err), c.close())
+	return nil, errors.Join(s.failed("came up and does not work", err), c.close())
 }

@@ -103,8 +103,8 @@ func (s Search) installed() string { return filepath.Join(s.Home, "plugins") }
 
 // Find lists every engine file in the search places: first those that take part
 // in the choice, the newest first, then the others likewise. At most one is
-// Used; Why says of each other why it is not. Nothing is executed and no engine is
-// hashed: that happens before one is executed for the first time.
+// Used; Why says of each other why it is not. Nothing is executed, and only the first
+// one is hashed, if its file is new or was changed since it was.
 //
 // Errors: ENGINE_NOT_FOUND for a place that cannot be read, LIMIT_EXCEEDED,
 // LOCKFILE, STORAGE, ENGINE_INVALID for a key that is none.
@@ -113,7 +113,14 @@ func Find(s Search) ([]Candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.find()
+	found, err := r.find()
+	if err == nil && len(found) > 0 && found[0].Used && !found[0].Development() {
+		if r.verify(&found[0], true); found[0].standing == broken {
+			found[0].Used = false
+			settle(found)
+		}
+	}
+	return found, err
 }
 
 func (r rules) find() ([]Candidate, error) {
@@ -303,6 +310,8 @@ func notExecutable(path string) (why, fix string) {
 		return "it is not a file", ""
 	case runtime.GOOS != "windows" && info.Mode().Perm()&0o111 == 0:
 		return "it is not executable", "run chmod +x " + quoted(path)
+	case runtime.GOOS != "windows" && info.Mode().Perm()&0o002 != 0:
+		return "everybody on this machine may change it", "see where it comes from, and run chmod o-w " + quoted(path)
 	}
 	return "", ""
 }

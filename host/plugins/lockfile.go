@@ -74,6 +74,14 @@ func (l *lockfile) add(c Candidate) {
 	}
 }
 
+// versions are those whose files are known.
+func (l *lockfile) versions() (known []string) {
+	for _, e := range l.engines {
+		known = append(known, e.version)
+	}
+	return known
+}
+
 // choose makes version the only one that may be used, and former, which may be
 // empty, the one to go back to.
 func (l *lockfile) choose(version, former string) {

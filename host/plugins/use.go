@@ -14,6 +14,7 @@ import (
 type Choice struct {
 	Use      string   // the only version that may be used; empty: any
 	Previous []string // that were used before, newest last, at most 10
+	known    []string // versions whose files had been recorded
 }
 
 // Change is a choice that was made.
@@ -79,7 +80,7 @@ func choose(ctx context.Context, s Search, pick func(l *lockfile, old Candidate)
 		if done.Old, err = r.used(); err != nil {
 			return err
 		}
-		done.Former = Choice{Use: r.home.use, Previous: slices.Clone(r.home.previous)}
+		done.Former = Choice{Use: r.home.use, Previous: slices.Clone(r.home.previous), known: r.home.versions()}
 		if err := pick(&r.home, done.Old); err != nil {
 			return err
 		}
@@ -143,7 +144,12 @@ func (r rules) only(version string) (Candidate, error) {
 // LOCKFILE, STORAGE, ENGINE_TIMEOUT, CANCELED, DEADLINE_EXCEEDED.
 func Restore(ctx context.Context, s Search, former Choice) error {
 	return change(ctx, s, s.Home, func(l *lockfile) error {
+		failed := l.use
 		l.use, l.previous = former.Use, former.Previous
+		// A file that did not work is not held against the one that is put in its place.
+		l.engines = slices.DeleteFunc(l.engines, func(e lockedEngine) bool {
+			return e.version == failed && !slices.Contains(former.known, e.version)
+		})
 		return nil
 	})
 }

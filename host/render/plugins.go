@@ -37,9 +37,9 @@ func (d Plugins) Text(p *Page) {
 		if plugin.Used {
 			state = "used"
 		}
-		rows = append(rows, []string{plugin.Version, strconv.Itoa(plugin.Protocol), plugin.OS + "/" + plugin.Arch, plugin.Source, plugin.Path, state})
+		rows = append(rows, []string{plugin.Version, strconv.Itoa(plugin.Protocol), plugin.OS + "/" + plugin.Arch, state, plugin.Source, plugin.Path})
 	}
-	p.Table([]string{"VERSION", "PROTOCOL", "PLATFORM", "FOUND IN", "FILE", "STATE"}, rows)
+	p.Table([]string{"VERSION", "PROTOCOL", "PLATFORM", "STATE", "FOUND IN", "FILE"}, rows)
 	if len(rows) == 0 {
 		p.Line("No engine was found.")
 	}
@@ -110,7 +110,7 @@ type UsedPlugin struct {
 func (d UsedPlugin) Text(p *Page) {
 	switch d.PreviousVersion {
 	case d.Version:
-		p.Line("Engine %s stays in use", d.Version)
+		p.Line("Engine %s is the one that is used, from now on whatever else is installed", d.Version)
 	case "":
 		p.Line("Engine %s is used now", d.Version)
 	default:

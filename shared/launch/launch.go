@@ -82,6 +82,7 @@ type State struct {
 	Settings  Settings  `json:"settings"`
 	Staying   bool      `json:"staying,omitempty"`
 	Started   time.Time `json:"started"`
+	Ended     string    `json:"ended,omitempty"` // why it ended by itself although it was to stay
 }
 
 // LockFile is held by an engine for its whole life.
@@ -89,6 +90,10 @@ func LockFile(run string) string { return filepath.Join(run, "engine.lock") }
 
 // HostLockFile is held by a host while it looks for an engine or starts one.
 func HostLockFile(run string) string { return filepath.Join(run, "host.lock") }
+
+// UnverifiedFile names the instance of the engine that runs, if the host has started
+// it without verifying it.
+func UnverifiedFile(run string) string { return filepath.Join(run, "unverified") }
 
 // LogFile is where an engine of this home writes its log.
 func LogFile(home string) string { return filepath.Join(home, "log", "engine.log") }
@@ -109,7 +114,7 @@ func CrashFile(home string, at time.Time, pid int) string {
 
 // MinMemory is the least that [Settings.Memory] may be, in bytes: an idle engine
 // fits with room to work.
-const MinMemory = 128 << 20
+const MinMemory = 192 << 20
 
 // Bounds on crash reports: how many are kept, the newest ones, and how many bytes
 // of each.
