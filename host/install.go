@@ -68,6 +68,11 @@ func install(ctx context.Context, v *invocation) error {
 		}
 	}
 	return v.withEngine(ctx, func(s session) error {
+		if len(refs) == 0 {
+			if err := v.takeVendored(ctx, s); err != nil {
+				return err
+			}
+		}
 		receipt, err := v.agreed(ctx, s, shared.InstallRequest{
 			Packages: wanted, Root: v.place.Packages(), Locked: lock.Packages,
 			Trust: v.flags.Bool("trust"), Force: v.flags.Bool("force"), Offline: v.flags.Bool("offline"), DryRun: dryRun,

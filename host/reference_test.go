@@ -136,7 +136,7 @@ func TestHelpIsComplete(t *testing.T) {
 				}
 			}
 			var help bytes.Buffer
-			if err := printHelp(&help, app, here); err != nil || strings.Count(help.String(), "\n") > 60 {
+			if err := printHelp(&help, app, here); err != nil || strings.Count(help.String(), "\n") > 70 {
 				t.Errorf("%s: the help has %d lines, %v", commandName(app, here), strings.Count(help.String(), "\n"), err)
 			}
 			walk(here, command.Subcommands)

@@ -29,6 +29,7 @@ var schemaFolder = filepath.Join("..", "docs", "schemas")
 var documents = map[string]any{
 	"search": render.Search{}, "info": render.Info{}, "install": render.Install{}, "list": render.List{}, "remove": render.Remove{},
 	"verify": render.Verify{}, "publish": render.Publish{}, "yank": render.Declared{}, "deprecate": render.Declared{},
+	"export": render.Export{}, "import": render.Import{}, "vendor": render.Export{}, "sbom": render.SBOM{}, "info --proof": render.Provenance{},
 	"package new": render.NewPackage{}, "package lint": render.Lint{},
 	"trust list": render.Pins{}, "trust pin": render.Repinned{}, "trust unpin": render.Repinned{},
 	"trust why": render.TrustReport{}, "trust proof": render.ForkProof{}, "trust catalogue list": render.TrustCatalogues{},
@@ -43,7 +44,9 @@ var documents = map[string]any{
 
 const schemaBase = "https://ggen.dev/schemas/marketplace/v1/"
 
-func schemaName(command string) string { return strings.ReplaceAll(command, " ", "-") + ".json" }
+func schemaName(command string) string {
+	return strings.NewReplacer(" --", "-", " ", "-").Replace(command) + ".json"
+}
 
 // TestSchemas compares the committed schemas with those of the documents' types,
 // comments included; -update writes them.
@@ -245,6 +248,11 @@ func TestDocumentsFollowTheirSchemas(t *testing.T) {
 		{"install app --project proj --dry-run", "install"},
 		{"install app --project proj --save --trust", "install"},
 		{"list --project proj", "list"},
+		{"export all.bundle --project proj", "export"},
+		{"import all.bundle", "import"},
+		{"vendor --project proj", "vendor"},
+		{"sbom --project proj", "sbom"},
+		{"info app --proof --file package.toml", "info --proof"},
 		{"verify --project proj", "verify"},
 		{"remove app --project proj", "remove"},
 		{"list --project proj", "list"},

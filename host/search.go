@@ -65,7 +65,12 @@ func (p *program) infoCommand() *cli.Command {
 		Name: "info", Usage: "show what is known of a package", ArgsUsage: "REF",
 		Description: refHelp,
 		UsageText: `ggen marketplace info greeting
-ggen marketplace info 3f9a1c22/greeting@^1.2`,
+ggen marketplace info 3f9a1c22/greeting@^1.2
+ggen marketplace info greeting --proof --file README.md`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "proof", Usage: "verify the release anew, and say step by step how its digest leads to its publisher"},
+			&cli.StringFlag{Name: "file", Usage: "with --proof: begin at the package's file `PATH`"},
+		},
 	}, arity{1, 1}, info)
 }
 
@@ -79,7 +84,16 @@ func info(ctx context.Context, v *invocation) error {
 		return err
 	}
 	return v.withEngine(ctx, func(s session) error {
+		if v.flags.Bool("proof") || v.flags.IsSet("file") {
+			proven, err := s.Prove(ctx, ref, v.flags.String("file"))
+			v.showCandidates(ctx, s, err)
+			if err != nil {
+				return err
+			}
+			return v.Print(render.NewProvenance(proven))
+		}
 		details, err := s.Describe(ctx, ref)
+		v.showCandidates(ctx, s, err)
 		if err != nil {
 			return err
 		}

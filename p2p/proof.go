@@ -2,7 +2,6 @@ package p2p
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"strings"
 
@@ -54,8 +53,8 @@ func (e *Engine) CheckForkProof(ctx context.Context, proof []byte) (shared.ForkV
 	_, quarantined := e.catalog.Quarantined(chain.ID)
 	return shared.ForkVerdict{
 		Publisher: chain.ID, Size: fork.Size, Quarantined: quarantined,
-		First:     shared.Digest("sha256:" + hex.EncodeToString(fork.FirstTree.Hash[:])),
-		Second:    shared.Digest("sha256:" + hex.EncodeToString(fork.SecondTree.Hash[:])),
+		First:     digestOfHash(fork.FirstTree.Hash),
+		Second:    digestOfHash(fork.SecondTree.Hash),
 		FirstTime: fork.First.Time.UTC(), SecondTime: fork.Second.Time.UTC(),
 	}, nil
 }

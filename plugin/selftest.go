@@ -94,6 +94,9 @@ func (t *trial) steps() []step {
 		{"RemoveTrustCatalogue", t.removeCatalogue},
 		{"ForkProof", t.forkProof},
 		{"CheckForkProof", t.checkForkProof},
+		{"Export", t.export},
+		{"Import", t.importBundle},
+		{"Prove", t.prove},
 		{"Status", t.status},
 		{"Peers", t.peers},
 		{"Bootstrap", t.bootstrap},
@@ -242,6 +245,31 @@ func (t *trial) checkForkProof(ctx context.Context) (string, error) {
 		return "nothing proves nothing", nil
 	}
 	return "", errors.Join(errors.New("an empty proof is believed"), err)
+}
+
+// locked is what was installed, which has been yanked since.
+func (t *trial) locked() (locked []shared.LockedPackage) {
+	for _, pkg := range t.installed.Packages {
+		locked = append(locked, pkg.LockedPackage)
+	}
+	return locked
+}
+
+func (t *trial) bundle() string { return filepath.Join(t.root, "trial.bundle") }
+
+func (t *trial) export(ctx context.Context) (string, error) {
+	receipt, err := t.m.Export(ctx, shared.ExportRequest{File: t.bundle(), Packages: []shared.Ref{{Name: trialName}}, Locked: t.locked(), Offline: true}, nil)
+	return fmt.Sprintf("%d bytes", receipt.Bytes), err
+}
+
+func (t *trial) importBundle(ctx context.Context) (string, error) {
+	receipt, err := t.m.Import(ctx, t.bundle(), nil)
+	return fmt.Sprintf("%d packages", len(receipt.Packages)), err
+}
+
+func (t *trial) prove(ctx context.Context) (string, error) {
+	proven, err := t.m.Prove(ctx, shared.Ref{Name: trialName}, "package.toml")
+	return fmt.Sprintf("%d entries, %d root documents", proven.LogSize, len(proven.Roots)), err
 }
 
 func (t *trial) status(ctx context.Context) (string, error) {

@@ -55,6 +55,9 @@ type Marketplace interface {
 	// Trust is about whom names mean.
 	Trust
 
+	// Bundles is about machines without a network, and proofs.
+	Bundles
+
 	// Status tells how this node stands in the network.
 	Status(ctx context.Context) (NodeStatus, error)
 

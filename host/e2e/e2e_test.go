@@ -183,6 +183,9 @@ var schemas = filepath.Join("..", "..", "docs", "schemas")
 
 // schemaOf is the file for a command, whose name has one word or several.
 func schemaOf(args []string) string {
+	if slices.Contains(args, "--proof") {
+		return filepath.Join(schemas, "info-proof.json")
+	}
 	for words := len(args); words > 1; words-- {
 		file := filepath.Join(schemas, strings.Join(args[:words], "-")+".json")
 		if _, err := os.Stat(file); err == nil {

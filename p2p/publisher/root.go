@@ -84,6 +84,10 @@ func ParseChain(signed [][]byte) (Chain, error) {
 // Current is the newest root document.
 func (c Chain) Current() Root { return c.Roots[len(c.Roots)-1] }
 
+// DigestOf is the hash of what the keys of a document have signed; that of the first
+// one is the publisher's ID.
+func (c Chain) DigestOf(document int) shared.Digest { return shared.DigestOf(c.Roots[document].signed) }
+
 // Signed are the documents as they travel.
 func (c Chain) Signed() [][]byte { return c.signed }
 

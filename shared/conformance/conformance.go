@@ -49,6 +49,8 @@ func Run(t *testing.T, open Open) {
 		{"why a name means somebody", explain},
 		{"trust catalogues", trustCatalogues},
 		{"proofs of forks", forkProofs},
+		{"bundles", bundles},
+		{"provenance", provenance},
 		{"a dry run changes nothing", dryRun},
 		{"a release that is yanked is not chosen, until that is undone", yank},
 		{"a package that is deprecated says so, until that is undone", deprecate},
@@ -438,6 +440,49 @@ func trustCatalogues(t *testing.T, m shared.Marketplace) {
 	}
 	_, err = m.RemoveTrustCatalogue(t.Context(), id, "Team")
 	want(t, err, shared.ReasonNotFound)
+}
+
+func bundles(t *testing.T, m shared.Marketplace) {
+	base := publish(t, m, shared.PublishRequest{}, Manifest("bundled-base", "1.0.0"))
+	publish(t, m, shared.PublishRequest{}, Manifest("bundled", "1.0.0", "bundled-base"))
+	file := filepath.Join(t.TempDir(), "x.bundle")
+	exported, err := m.Export(t.Context(), shared.ExportRequest{File: file, Packages: []shared.Ref{{Name: "bundled"}}, Offline: true}, nil)
+	if err != nil || len(exported.Packages) != 2 || exported.Packages[0].Digest != base.Digest || exported.Bytes == 0 {
+		t.Fatalf("exported %+v, %v", exported, err)
+	}
+	imported, err := m.Import(t.Context(), file, nil)
+	if err != nil || len(imported.Packages) != 2 || imported.Entries != 0 {
+		t.Fatalf("imported %+v, %v", imported, err)
+	}
+	for _, req := range []shared.ExportRequest{{File: "relative", Packages: []shared.Ref{{Name: "bundled"}}}, {File: file}} {
+		_, err := m.Export(t.Context(), req, nil)
+		want(t, err, shared.ReasonInvalidArgument)
+	}
+	if err := os.WriteFile(file, []byte("no bundle"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{file, file + ".missing", "relative"} {
+		_, err := m.Import(t.Context(), file, nil)
+		want(t, err, shared.ReasonInvalidArgument)
+	}
+}
+
+func provenance(t *testing.T, m shared.Marketplace) {
+	receipt := publish(t, m, shared.PublishRequest{}, Manifest("proven", "1.0.0"), File{Name: "a.txt", Content: "a"})
+	p, err := m.Prove(t.Context(), shared.Ref{Name: "proven"}, "a.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Archive != receipt.Digest || p.Publisher != receipt.Publisher || p.File.Digest != shared.DigestOf([]byte("a")) || p.LogSize != 1 || p.Entry != 0 || p.HeadTime.IsZero() {
+		t.Errorf("%+v", p)
+	}
+	if len(p.Roots) == 0 || p.Roots[0].Digest.Hex() != string(receipt.Publisher) || len(p.Roots[0].Keys) < p.Roots[0].Threshold {
+		t.Errorf("roots %+v", p.Roots)
+	}
+	_, err = m.Prove(t.Context(), shared.Ref{Name: "proven"}, "b.txt")
+	want(t, err, shared.ReasonNotFound)
+	_, err = m.Prove(t.Context(), shared.Ref{Name: "nobody-has-it"}, "")
+	want(t, err, shared.ReasonNoPeers)
 }
 
 func forkProofs(t *testing.T, m shared.Marketplace) {

@@ -192,7 +192,19 @@ func TestValuesCrossTheWire(t *testing.T) {
 	}
 	catalogue := shared.TrustCatalogue{Title: "t", Signer: "p", Serial: 3, Issued: now, Names: []shared.CatalogueName{{Name: "n", Publisher: "p"}}}
 	verdict := shared.ForkVerdict{Publisher: "p", Size: 7, First: "sha256:x", Second: "sha256:y", FirstTime: now, SecondTime: now, Quarantined: true}
+	exporting := shared.ExportRequest{File: "/f", Packages: install.Packages, Locked: []shared.LockedPackage{locked}, Offline: true}
+	exported := shared.ExportReceipt{Packages: []shared.LockedPackage{locked}, Bytes: 9, Diagnostics: notes}
+	imported := shared.ImportReceipt{Packages: []shared.LockedPackage{locked}, Entries: 4}
+	proven := shared.Provenance{
+		Name: "n", Version: "1.0.0", Publisher: "p", File: files[0], Index: "sha256:x", Archive: "sha256:y", Entry: 1, EntryHash: "sha256:z", EntryTime: now,
+		PathLength: 2, LogSize: 3, LogHash: "sha256:w", HeadTime: now, Rule: shared.RulePin,
+		Roots: []shared.ProvenRoot{{Version: 1, Digest: "sha256:r", Keys: []string{"k"}, Threshold: 1}},
+	}
 	for name, pair := range map[string][2]any{
+		"export":    {exporting, fromExport(toExport(exporting))},
+		"exported":  {exported, fromExportReceipt(toExportReceipt(exported))},
+		"imported":  {imported, fromImportReceipt(toImportReceipt(imported))},
+		"proven":    {proven, fromProvenance(toProvenance(proven))},
 		"report":    {report, fromReport(toReport(report))},
 		"catalogue": {catalogue, fromCatalogue(toCatalogue(catalogue))},
 		"verdict":   {verdict, fromVerdict(toVerdict(verdict))},

@@ -2500,6 +2500,671 @@ func (x *InstallRequest) GetExecutables() bool {
 	return false
 }
 
+type ExportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	Packages      []*Ref                 `protobuf:"bytes,2,rep,name=packages,proto3" json:"packages,omitempty"`
+	Locked        []*LockedPackage       `protobuf:"bytes,3,rep,name=locked,proto3" json:"locked,omitempty"`
+	Offline       bool                   `protobuf:"varint,4,opt,name=offline,proto3" json:"offline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportRequest) Reset() {
+	*x = ExportRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportRequest) ProtoMessage() {}
+
+func (x *ExportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
+func (*ExportRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ExportRequest) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *ExportRequest) GetPackages() []*Ref {
+	if x != nil {
+		return x.Packages
+	}
+	return nil
+}
+
+func (x *ExportRequest) GetLocked() []*LockedPackage {
+	if x != nil {
+		return x.Locked
+	}
+	return nil
+}
+
+func (x *ExportRequest) GetOffline() bool {
+	if x != nil {
+		return x.Offline
+	}
+	return false
+}
+
+// The stream ends with the part that is not progress.
+type ExportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Part:
+	//
+	//	*ExportResponse_Progress
+	//	*ExportResponse_Receipt
+	Part          isExportResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportResponse) Reset() {
+	*x = ExportResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportResponse) ProtoMessage() {}
+
+func (x *ExportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
+func (*ExportResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ExportResponse) GetPart() isExportResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *ExportResponse) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Part.(*ExportResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *ExportResponse) GetReceipt() *ExportReceipt {
+	if x != nil {
+		if x, ok := x.Part.(*ExportResponse_Receipt); ok {
+			return x.Receipt
+		}
+	}
+	return nil
+}
+
+type isExportResponse_Part interface {
+	isExportResponse_Part()
+}
+
+type ExportResponse_Progress struct {
+	Progress *Progress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type ExportResponse_Receipt struct {
+	Receipt *ExportReceipt `protobuf:"bytes,2,opt,name=receipt,proto3,oneof"`
+}
+
+func (*ExportResponse_Progress) isExportResponse_Part() {}
+
+func (*ExportResponse_Receipt) isExportResponse_Part() {}
+
+type ExportReceipt struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Packages      []*LockedPackage       `protobuf:"bytes,1,rep,name=packages,proto3" json:"packages,omitempty"`
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Diagnostics   []*Diagnostic          `protobuf:"bytes,3,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportReceipt) Reset() {
+	*x = ExportReceipt{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportReceipt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportReceipt) ProtoMessage() {}
+
+func (x *ExportReceipt) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportReceipt.ProtoReflect.Descriptor instead.
+func (*ExportReceipt) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ExportReceipt) GetPackages() []*LockedPackage {
+	if x != nil {
+		return x.Packages
+	}
+	return nil
+}
+
+func (x *ExportReceipt) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *ExportReceipt) GetDiagnostics() []*Diagnostic {
+	if x != nil {
+		return x.Diagnostics
+	}
+	return nil
+}
+
+type ImportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportRequest) Reset() {
+	*x = ImportRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportRequest) ProtoMessage() {}
+
+func (x *ImportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportRequest.ProtoReflect.Descriptor instead.
+func (*ImportRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ImportRequest) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+type ImportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Part:
+	//
+	//	*ImportResponse_Progress
+	//	*ImportResponse_Receipt
+	Part          isImportResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportResponse) Reset() {
+	*x = ImportResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportResponse) ProtoMessage() {}
+
+func (x *ImportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportResponse.ProtoReflect.Descriptor instead.
+func (*ImportResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ImportResponse) GetPart() isImportResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *ImportResponse) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Part.(*ImportResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *ImportResponse) GetReceipt() *ImportReceipt {
+	if x != nil {
+		if x, ok := x.Part.(*ImportResponse_Receipt); ok {
+			return x.Receipt
+		}
+	}
+	return nil
+}
+
+type isImportResponse_Part interface {
+	isImportResponse_Part()
+}
+
+type ImportResponse_Progress struct {
+	Progress *Progress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type ImportResponse_Receipt struct {
+	Receipt *ImportReceipt `protobuf:"bytes,2,opt,name=receipt,proto3,oneof"`
+}
+
+func (*ImportResponse_Progress) isImportResponse_Part() {}
+
+func (*ImportResponse_Receipt) isImportResponse_Part() {}
+
+type ImportReceipt struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Packages      []*LockedPackage       `protobuf:"bytes,1,rep,name=packages,proto3" json:"packages,omitempty"`
+	Entries       int64                  `protobuf:"varint,2,opt,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportReceipt) Reset() {
+	*x = ImportReceipt{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportReceipt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportReceipt) ProtoMessage() {}
+
+func (x *ImportReceipt) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportReceipt.ProtoReflect.Descriptor instead.
+func (*ImportReceipt) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ImportReceipt) GetPackages() []*LockedPackage {
+	if x != nil {
+		return x.Packages
+	}
+	return nil
+}
+
+func (x *ImportReceipt) GetEntries() int64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+type ProveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	File          string                 `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveRequest) Reset() {
+	*x = ProveRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveRequest) ProtoMessage() {}
+
+func (x *ProveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveRequest.ProtoReflect.Descriptor instead.
+func (*ProveRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ProveRequest) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *ProveRequest) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+type ProveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Publisher     string                 `protobuf:"bytes,3,opt,name=publisher,proto3" json:"publisher,omitempty"`
+	File          *FileInfo              `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`
+	Index         string                 `protobuf:"bytes,5,opt,name=index,proto3" json:"index,omitempty"`
+	Archive       string                 `protobuf:"bytes,6,opt,name=archive,proto3" json:"archive,omitempty"`
+	Entry         int64                  `protobuf:"varint,7,opt,name=entry,proto3" json:"entry,omitempty"`
+	EntryHash     string                 `protobuf:"bytes,8,opt,name=entry_hash,json=entryHash,proto3" json:"entry_hash,omitempty"`
+	EntryTime     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=entry_time,json=entryTime,proto3" json:"entry_time,omitempty"`
+	PathLength    int32                  `protobuf:"varint,10,opt,name=path_length,json=pathLength,proto3" json:"path_length,omitempty"`
+	LogSize       int64                  `protobuf:"varint,11,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"`
+	LogHash       string                 `protobuf:"bytes,12,opt,name=log_hash,json=logHash,proto3" json:"log_hash,omitempty"`
+	HeadTime      *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=head_time,json=headTime,proto3" json:"head_time,omitempty"`
+	Roots         []*ProvenRoot          `protobuf:"bytes,14,rep,name=roots,proto3" json:"roots,omitempty"`
+	Rule          string                 `protobuf:"bytes,15,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveResponse) Reset() {
+	*x = ProveResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveResponse) ProtoMessage() {}
+
+func (x *ProveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveResponse.ProtoReflect.Descriptor instead.
+func (*ProveResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ProveResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ProveResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ProveResponse) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+func (x *ProveResponse) GetFile() *FileInfo {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *ProveResponse) GetIndex() string {
+	if x != nil {
+		return x.Index
+	}
+	return ""
+}
+
+func (x *ProveResponse) GetArchive() string {
+	if x != nil {
+		return x.Archive
+	}
+	return ""
+}
+
+func (x *ProveResponse) GetEntry() int64 {
+	if x != nil {
+		return x.Entry
+	}
+	return 0
+}
+
+func (x *ProveResponse) GetEntryHash() string {
+	if x != nil {
+		return x.EntryHash
+	}
+	return ""
+}
+
+func (x *ProveResponse) GetEntryTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EntryTime
+	}
+	return nil
+}
+
+func (x *ProveResponse) GetPathLength() int32 {
+	if x != nil {
+		return x.PathLength
+	}
+	return 0
+}
+
+func (x *ProveResponse) GetLogSize() int64 {
+	if x != nil {
+		return x.LogSize
+	}
+	return 0
+}
+
+func (x *ProveResponse) GetLogHash() string {
+	if x != nil {
+		return x.LogHash
+	}
+	return ""
+}
+
+func (x *ProveResponse) GetHeadTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HeadTime
+	}
+	return nil
+}
+
+func (x *ProveResponse) GetRoots() []*ProvenRoot {
+	if x != nil {
+		return x.Roots
+	}
+	return nil
+}
+
+func (x *ProveResponse) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+type ProvenRoot struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       int32                  `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	Keys          []string               `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"`
+	Threshold     int32                  `protobuf:"varint,4,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProvenRoot) Reset() {
+	*x = ProvenRoot{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProvenRoot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProvenRoot) ProtoMessage() {}
+
+func (x *ProvenRoot) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProvenRoot.ProtoReflect.Descriptor instead.
+func (*ProvenRoot) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ProvenRoot) GetVersion() int32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ProvenRoot) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ProvenRoot) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *ProvenRoot) GetThreshold() int32 {
+	if x != nil {
+		return x.Threshold
+	}
+	return 0
+}
+
 type ExplainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2509,7 +3174,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2521,7 +3186,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[30]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2534,7 +3199,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{30}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExplainRequest) GetName() string {
@@ -2559,7 +3224,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2571,7 +3236,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[31]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2584,7 +3249,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{31}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExplainResponse) GetName() string {
@@ -2649,7 +3314,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2661,7 +3326,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[32]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2674,7 +3339,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{32}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Candidate) GetPublisher() string {
@@ -2723,7 +3388,7 @@ type LookAlike struct {
 
 func (x *LookAlike) Reset() {
 	*x = LookAlike{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2735,7 +3400,7 @@ func (x *LookAlike) String() string {
 func (*LookAlike) ProtoMessage() {}
 
 func (x *LookAlike) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[33]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2748,7 +3413,7 @@ func (x *LookAlike) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookAlike.ProtoReflect.Descriptor instead.
 func (*LookAlike) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{33}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *LookAlike) GetName() string {
@@ -2786,7 +3451,7 @@ type TrustCatalogue struct {
 
 func (x *TrustCatalogue) Reset() {
 	*x = TrustCatalogue{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2798,7 +3463,7 @@ func (x *TrustCatalogue) String() string {
 func (*TrustCatalogue) ProtoMessage() {}
 
 func (x *TrustCatalogue) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[34]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2811,7 +3476,7 @@ func (x *TrustCatalogue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustCatalogue.ProtoReflect.Descriptor instead.
 func (*TrustCatalogue) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{34}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TrustCatalogue) GetTitle() string {
@@ -2859,7 +3524,7 @@ type CatalogueName struct {
 
 func (x *CatalogueName) Reset() {
 	*x = CatalogueName{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +3536,7 @@ func (x *CatalogueName) String() string {
 func (*CatalogueName) ProtoMessage() {}
 
 func (x *CatalogueName) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[35]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +3549,7 @@ func (x *CatalogueName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogueName.ProtoReflect.Descriptor instead.
 func (*CatalogueName) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{35}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CatalogueName) GetName() string {
@@ -2909,7 +3574,7 @@ type TrustCataloguesRequest struct {
 
 func (x *TrustCataloguesRequest) Reset() {
 	*x = TrustCataloguesRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2921,7 +3586,7 @@ func (x *TrustCataloguesRequest) String() string {
 func (*TrustCataloguesRequest) ProtoMessage() {}
 
 func (x *TrustCataloguesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[36]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2934,7 +3599,7 @@ func (x *TrustCataloguesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustCataloguesRequest.ProtoReflect.Descriptor instead.
 func (*TrustCataloguesRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{36}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{45}
 }
 
 type TrustCataloguesResponse struct {
@@ -2946,7 +3611,7 @@ type TrustCataloguesResponse struct {
 
 func (x *TrustCataloguesResponse) Reset() {
 	*x = TrustCataloguesResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2958,7 +3623,7 @@ func (x *TrustCataloguesResponse) String() string {
 func (*TrustCataloguesResponse) ProtoMessage() {}
 
 func (x *TrustCataloguesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[37]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2971,7 +3636,7 @@ func (x *TrustCataloguesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustCataloguesResponse.ProtoReflect.Descriptor instead.
 func (*TrustCataloguesResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{37}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TrustCataloguesResponse) GetCatalogue() *TrustCatalogue {
@@ -2990,7 +3655,7 @@ type AddTrustCatalogueRequest struct {
 
 func (x *AddTrustCatalogueRequest) Reset() {
 	*x = AddTrustCatalogueRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3002,7 +3667,7 @@ func (x *AddTrustCatalogueRequest) String() string {
 func (*AddTrustCatalogueRequest) ProtoMessage() {}
 
 func (x *AddTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[38]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3015,7 +3680,7 @@ func (x *AddTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddTrustCatalogueRequest.ProtoReflect.Descriptor instead.
 func (*AddTrustCatalogueRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{38}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AddTrustCatalogueRequest) GetSigned() []byte {
@@ -3034,7 +3699,7 @@ type AddTrustCatalogueResponse struct {
 
 func (x *AddTrustCatalogueResponse) Reset() {
 	*x = AddTrustCatalogueResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3711,7 @@ func (x *AddTrustCatalogueResponse) String() string {
 func (*AddTrustCatalogueResponse) ProtoMessage() {}
 
 func (x *AddTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3724,7 @@ func (x *AddTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddTrustCatalogueResponse.ProtoReflect.Descriptor instead.
 func (*AddTrustCatalogueResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{39}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AddTrustCatalogueResponse) GetCatalogue() *TrustCatalogue {
@@ -3079,7 +3744,7 @@ type RemoveTrustCatalogueRequest struct {
 
 func (x *RemoveTrustCatalogueRequest) Reset() {
 	*x = RemoveTrustCatalogueRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3091,7 +3756,7 @@ func (x *RemoveTrustCatalogueRequest) String() string {
 func (*RemoveTrustCatalogueRequest) ProtoMessage() {}
 
 func (x *RemoveTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3104,7 +3769,7 @@ func (x *RemoveTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTrustCatalogueRequest.ProtoReflect.Descriptor instead.
 func (*RemoveTrustCatalogueRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{40}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RemoveTrustCatalogueRequest) GetSigner() string {
@@ -3130,7 +3795,7 @@ type RemoveTrustCatalogueResponse struct {
 
 func (x *RemoveTrustCatalogueResponse) Reset() {
 	*x = RemoveTrustCatalogueResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3142,7 +3807,7 @@ func (x *RemoveTrustCatalogueResponse) String() string {
 func (*RemoveTrustCatalogueResponse) ProtoMessage() {}
 
 func (x *RemoveTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3155,7 +3820,7 @@ func (x *RemoveTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTrustCatalogueResponse.ProtoReflect.Descriptor instead.
 func (*RemoveTrustCatalogueResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{41}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RemoveTrustCatalogueResponse) GetCatalogue() *TrustCatalogue {
@@ -3174,7 +3839,7 @@ type SignTrustCatalogueRequest struct {
 
 func (x *SignTrustCatalogueRequest) Reset() {
 	*x = SignTrustCatalogueRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3186,7 +3851,7 @@ func (x *SignTrustCatalogueRequest) String() string {
 func (*SignTrustCatalogueRequest) ProtoMessage() {}
 
 func (x *SignTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3199,7 +3864,7 @@ func (x *SignTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignTrustCatalogueRequest.ProtoReflect.Descriptor instead.
 func (*SignTrustCatalogueRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{42}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SignTrustCatalogueRequest) GetDraft() *TrustCatalogue {
@@ -3218,7 +3883,7 @@ type SignTrustCatalogueResponse struct {
 
 func (x *SignTrustCatalogueResponse) Reset() {
 	*x = SignTrustCatalogueResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3230,7 +3895,7 @@ func (x *SignTrustCatalogueResponse) String() string {
 func (*SignTrustCatalogueResponse) ProtoMessage() {}
 
 func (x *SignTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3243,7 +3908,7 @@ func (x *SignTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignTrustCatalogueResponse.ProtoReflect.Descriptor instead.
 func (*SignTrustCatalogueResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{43}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SignTrustCatalogueResponse) GetSigned() []byte {
@@ -3262,7 +3927,7 @@ type ForkProofRequest struct {
 
 func (x *ForkProofRequest) Reset() {
 	*x = ForkProofRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3274,7 +3939,7 @@ func (x *ForkProofRequest) String() string {
 func (*ForkProofRequest) ProtoMessage() {}
 
 func (x *ForkProofRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3287,7 +3952,7 @@ func (x *ForkProofRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkProofRequest.ProtoReflect.Descriptor instead.
 func (*ForkProofRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{44}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ForkProofRequest) GetPublisher() string {
@@ -3306,7 +3971,7 @@ type ForkProofResponse struct {
 
 func (x *ForkProofResponse) Reset() {
 	*x = ForkProofResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3318,7 +3983,7 @@ func (x *ForkProofResponse) String() string {
 func (*ForkProofResponse) ProtoMessage() {}
 
 func (x *ForkProofResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3331,7 +3996,7 @@ func (x *ForkProofResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkProofResponse.ProtoReflect.Descriptor instead.
 func (*ForkProofResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{45}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ForkProofResponse) GetProof() []byte {
@@ -3350,7 +4015,7 @@ type CheckForkProofRequest struct {
 
 func (x *CheckForkProofRequest) Reset() {
 	*x = CheckForkProofRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3362,7 +4027,7 @@ func (x *CheckForkProofRequest) String() string {
 func (*CheckForkProofRequest) ProtoMessage() {}
 
 func (x *CheckForkProofRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3375,7 +4040,7 @@ func (x *CheckForkProofRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckForkProofRequest.ProtoReflect.Descriptor instead.
 func (*CheckForkProofRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{46}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CheckForkProofRequest) GetProof() []byte {
@@ -3400,7 +4065,7 @@ type CheckForkProofResponse struct {
 
 func (x *CheckForkProofResponse) Reset() {
 	*x = CheckForkProofResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3412,7 +4077,7 @@ func (x *CheckForkProofResponse) String() string {
 func (*CheckForkProofResponse) ProtoMessage() {}
 
 func (x *CheckForkProofResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3425,7 +4090,7 @@ func (x *CheckForkProofResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckForkProofResponse.ProtoReflect.Descriptor instead.
 func (*CheckForkProofResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{47}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CheckForkProofResponse) GetPublisher() string {
@@ -3490,7 +4155,7 @@ type LockedPackage struct {
 
 func (x *LockedPackage) Reset() {
 	*x = LockedPackage{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3502,7 +4167,7 @@ func (x *LockedPackage) String() string {
 func (*LockedPackage) ProtoMessage() {}
 
 func (x *LockedPackage) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3515,7 +4180,7 @@ func (x *LockedPackage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockedPackage.ProtoReflect.Descriptor instead.
 func (*LockedPackage) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{48}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *LockedPackage) GetName() string {
@@ -3567,7 +4232,7 @@ type InstallResponse struct {
 
 func (x *InstallResponse) Reset() {
 	*x = InstallResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3579,7 +4244,7 @@ func (x *InstallResponse) String() string {
 func (*InstallResponse) ProtoMessage() {}
 
 func (x *InstallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3592,7 +4257,7 @@ func (x *InstallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallResponse.ProtoReflect.Descriptor instead.
 func (*InstallResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{49}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *InstallResponse) GetPart() isInstallResponse_Part {
@@ -3668,7 +4333,7 @@ type InstalledPackage struct {
 
 func (x *InstalledPackage) Reset() {
 	*x = InstalledPackage{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3680,7 +4345,7 @@ func (x *InstalledPackage) String() string {
 func (*InstalledPackage) ProtoMessage() {}
 
 func (x *InstalledPackage) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3693,7 +4358,7 @@ func (x *InstalledPackage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstalledPackage.ProtoReflect.Descriptor instead.
 func (*InstalledPackage) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{50}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *InstalledPackage) GetLocked() *LockedPackage {
@@ -3768,7 +4433,7 @@ type InstallReceipt struct {
 
 func (x *InstallReceipt) Reset() {
 	*x = InstallReceipt{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3780,7 +4445,7 @@ func (x *InstallReceipt) String() string {
 func (*InstallReceipt) ProtoMessage() {}
 
 func (x *InstallReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3793,7 +4458,7 @@ func (x *InstallReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallReceipt.ProtoReflect.Descriptor instead.
 func (*InstallReceipt) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{51}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *InstallReceipt) GetDiagnostics() []*Diagnostic {
@@ -3813,7 +4478,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3825,7 +4490,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3838,7 +4503,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{52}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *VerifyRequest) GetRoot() string {
@@ -3869,7 +4534,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[53]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +4546,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[53]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +4559,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{53}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *VerifyResponse) GetPart() isVerifyResponse_Part {
@@ -3968,7 +4633,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[54]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3980,7 +4645,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[54]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3993,7 +4658,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{54}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *VerifyResult) GetName() string {
@@ -4049,7 +4714,7 @@ type VerifyPaths struct {
 
 func (x *VerifyPaths) Reset() {
 	*x = VerifyPaths{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[55]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4061,7 +4726,7 @@ func (x *VerifyPaths) String() string {
 func (*VerifyPaths) ProtoMessage() {}
 
 func (x *VerifyPaths) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[55]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4074,7 +4739,7 @@ func (x *VerifyPaths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyPaths.ProtoReflect.Descriptor instead.
 func (*VerifyPaths) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{55}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *VerifyPaths) GetModified() []string {
@@ -4107,7 +4772,7 @@ type VerifySummary struct {
 
 func (x *VerifySummary) Reset() {
 	*x = VerifySummary{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[56]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4119,7 +4784,7 @@ func (x *VerifySummary) String() string {
 func (*VerifySummary) ProtoMessage() {}
 
 func (x *VerifySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[56]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4132,7 +4797,7 @@ func (x *VerifySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifySummary.ProtoReflect.Descriptor instead.
 func (*VerifySummary) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{56}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *VerifySummary) GetDiagnostics() []*Diagnostic {
@@ -4150,7 +4815,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[57]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4162,7 +4827,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[57]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4175,7 +4840,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{57}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{66}
 }
 
 type StatusResponse struct {
@@ -4203,7 +4868,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[58]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4215,7 +4880,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[58]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4228,7 +4893,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{58}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *StatusResponse) GetPeerId() string {
@@ -4361,7 +5026,7 @@ type PeersRequest struct {
 
 func (x *PeersRequest) Reset() {
 	*x = PeersRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[59]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4373,7 +5038,7 @@ func (x *PeersRequest) String() string {
 func (*PeersRequest) ProtoMessage() {}
 
 func (x *PeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[59]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4386,7 +5051,7 @@ func (x *PeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersRequest.ProtoReflect.Descriptor instead.
 func (*PeersRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{59}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *PeersRequest) GetId() string {
@@ -4420,7 +5085,7 @@ type PeersResponse struct {
 
 func (x *PeersResponse) Reset() {
 	*x = PeersResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[60]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4432,7 +5097,7 @@ func (x *PeersResponse) String() string {
 func (*PeersResponse) ProtoMessage() {}
 
 func (x *PeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[60]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4445,7 +5110,7 @@ func (x *PeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersResponse.ProtoReflect.Descriptor instead.
 func (*PeersResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{60}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *PeersResponse) GetPeers() []*Peer {
@@ -4480,7 +5145,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[61]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4492,7 +5157,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[61]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4505,7 +5170,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{61}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Peer) GetId() string {
@@ -4587,7 +5252,7 @@ type BootstrapRequest struct {
 
 func (x *BootstrapRequest) Reset() {
 	*x = BootstrapRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[62]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4599,7 +5264,7 @@ func (x *BootstrapRequest) String() string {
 func (*BootstrapRequest) ProtoMessage() {}
 
 func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[62]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4612,7 +5277,7 @@ func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapRequest.ProtoReflect.Descriptor instead.
 func (*BootstrapRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{62}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *BootstrapRequest) GetAddresses() []string {
@@ -4631,7 +5296,7 @@ type BootstrapResponse struct {
 
 func (x *BootstrapResponse) Reset() {
 	*x = BootstrapResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[63]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4643,7 +5308,7 @@ func (x *BootstrapResponse) String() string {
 func (*BootstrapResponse) ProtoMessage() {}
 
 func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[63]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4656,7 +5321,7 @@ func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapResponse.ProtoReflect.Descriptor instead.
 func (*BootstrapResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{63}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *BootstrapResponse) GetOutcomes() []*DialOutcome {
@@ -4678,7 +5343,7 @@ type DialOutcome struct {
 
 func (x *DialOutcome) Reset() {
 	*x = DialOutcome{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[64]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4690,7 +5355,7 @@ func (x *DialOutcome) String() string {
 func (*DialOutcome) ProtoMessage() {}
 
 func (x *DialOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[64]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4703,7 +5368,7 @@ func (x *DialOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialOutcome.ProtoReflect.Descriptor instead.
 func (*DialOutcome) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{64}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *DialOutcome) GetAddress() string {
@@ -4744,7 +5409,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[65]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4756,7 +5421,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[65]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4769,7 +5434,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{65}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *WatchRequest) GetKinds() []string {
@@ -4800,7 +5465,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4812,7 +5477,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4825,7 +5490,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{66}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *WatchResponse) GetKind() string {
@@ -4878,7 +5543,7 @@ type StayRequest struct {
 
 func (x *StayRequest) Reset() {
 	*x = StayRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4890,7 +5555,7 @@ func (x *StayRequest) String() string {
 func (*StayRequest) ProtoMessage() {}
 
 func (x *StayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4903,7 +5568,7 @@ func (x *StayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayRequest.ProtoReflect.Descriptor instead.
 func (*StayRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{67}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{76}
 }
 
 type StayResponse struct {
@@ -4914,7 +5579,7 @@ type StayResponse struct {
 
 func (x *StayResponse) Reset() {
 	*x = StayResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4926,7 +5591,7 @@ func (x *StayResponse) String() string {
 func (*StayResponse) ProtoMessage() {}
 
 func (x *StayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4939,7 +5604,7 @@ func (x *StayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayResponse.ProtoReflect.Descriptor instead.
 func (*StayResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{68}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{77}
 }
 
 type StopRequest struct {
@@ -4951,7 +5616,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4963,7 +5628,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4976,7 +5641,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{69}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *StopRequest) GetGrace() *durationpb.Duration {
@@ -4994,7 +5659,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5006,7 +5671,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5019,7 +5684,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{70}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{79}
 }
 
 var File_ggen_marketplace_v1_marketplace_proto protoreflect.FileDescriptor
@@ -5234,7 +5899,58 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x06minAge\x12\x1b\n" +
 	"\tmax_files\x18\v \x01(\x05R\bmaxFiles\x12\x1b\n" +
 	"\tmax_bytes\x18\f \x01(\x03R\bmaxBytes\x12 \n" +
-	"\vexecutables\x18\r \x01(\bR\vexecutables\"$\n" +
+	"\vexecutables\x18\r \x01(\bR\vexecutables\"\xaf\x01\n" +
+	"\rExportRequest\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x124\n" +
+	"\bpackages\x18\x02 \x03(\v2\x18.ggen.marketplace.v1.RefR\bpackages\x12:\n" +
+	"\x06locked\x18\x03 \x03(\v2\".ggen.marketplace.v1.LockedPackageR\x06locked\x12\x18\n" +
+	"\aoffline\x18\x04 \x01(\bR\aoffline\"\x95\x01\n" +
+	"\x0eExportResponse\x12;\n" +
+	"\bprogress\x18\x01 \x01(\v2\x1d.ggen.marketplace.v1.ProgressH\x00R\bprogress\x12>\n" +
+	"\areceipt\x18\x02 \x01(\v2\".ggen.marketplace.v1.ExportReceiptH\x00R\areceiptB\x06\n" +
+	"\x04part\"\xa8\x01\n" +
+	"\rExportReceipt\x12>\n" +
+	"\bpackages\x18\x01 \x03(\v2\".ggen.marketplace.v1.LockedPackageR\bpackages\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12A\n" +
+	"\vdiagnostics\x18\x03 \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\"#\n" +
+	"\rImportRequest\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\"\x95\x01\n" +
+	"\x0eImportResponse\x12;\n" +
+	"\bprogress\x18\x01 \x01(\v2\x1d.ggen.marketplace.v1.ProgressH\x00R\bprogress\x12>\n" +
+	"\areceipt\x18\x02 \x01(\v2\".ggen.marketplace.v1.ImportReceiptH\x00R\areceiptB\x06\n" +
+	"\x04part\"i\n" +
+	"\rImportReceipt\x12>\n" +
+	"\bpackages\x18\x01 \x03(\v2\".ggen.marketplace.v1.LockedPackageR\bpackages\x12\x18\n" +
+	"\aentries\x18\x02 \x01(\x03R\aentries\"N\n" +
+	"\fProveRequest\x12*\n" +
+	"\x03ref\x18\x01 \x01(\v2\x18.ggen.marketplace.v1.RefR\x03ref\x12\x12\n" +
+	"\x04file\x18\x02 \x01(\tR\x04file\"\x89\x04\n" +
+	"\rProveResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1c\n" +
+	"\tpublisher\x18\x03 \x01(\tR\tpublisher\x121\n" +
+	"\x04file\x18\x04 \x01(\v2\x1d.ggen.marketplace.v1.FileInfoR\x04file\x12\x14\n" +
+	"\x05index\x18\x05 \x01(\tR\x05index\x12\x18\n" +
+	"\aarchive\x18\x06 \x01(\tR\aarchive\x12\x14\n" +
+	"\x05entry\x18\a \x01(\x03R\x05entry\x12\x1d\n" +
+	"\n" +
+	"entry_hash\x18\b \x01(\tR\tentryHash\x129\n" +
+	"\n" +
+	"entry_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tentryTime\x12\x1f\n" +
+	"\vpath_length\x18\n" +
+	" \x01(\x05R\n" +
+	"pathLength\x12\x19\n" +
+	"\blog_size\x18\v \x01(\x03R\alogSize\x12\x19\n" +
+	"\blog_hash\x18\f \x01(\tR\alogHash\x127\n" +
+	"\thead_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bheadTime\x125\n" +
+	"\x05roots\x18\x0e \x03(\v2\x1f.ggen.marketplace.v1.ProvenRootR\x05roots\x12\x12\n" +
+	"\x04rule\x18\x0f \x01(\tR\x04rule\"p\n" +
+	"\n" +
+	"ProvenRoot\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x05R\aversion\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04keys\x18\x03 \x03(\tR\x04keys\x12\x1c\n" +
+	"\tthreshold\x18\x04 \x01(\x05R\tthreshold\"$\n" +
 	"\x0eExplainRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\xa8\x02\n" +
 	"\x0fExplainResponse\x12\x12\n" +
@@ -5447,7 +6163,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x14REASON_ENGINE_FAILED\x10\x1c\x12\x19\n" +
 	"\x15REASON_ENGINE_TIMEOUT\x10\x1d\x12\x1a\n" +
 	"\x16REASON_ENGINE_DRAINING\x10\x1e\x12\x1a\n" +
-	"\x16REASON_ENGINE_CRASHING\x10\x1f2\xd6\x0e\n" +
+	"\x16REASON_ENGINE_CRASHING\x10\x1f2\xd0\x10\n" +
 	"\x12MarketplaceService\x12K\n" +
 	"\x04Info\x12 .ggen.marketplace.v1.InfoRequest\x1a!.ggen.marketplace.v1.InfoResponse\x12S\n" +
 	"\x06Search\x12\".ggen.marketplace.v1.SearchRequest\x1a#.ggen.marketplace.v1.SearchResponse0\x01\x12W\n" +
@@ -5464,7 +6180,10 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x14RemoveTrustCatalogue\x120.ggen.marketplace.v1.RemoveTrustCatalogueRequest\x1a1.ggen.marketplace.v1.RemoveTrustCatalogueResponse\x12u\n" +
 	"\x12SignTrustCatalogue\x12..ggen.marketplace.v1.SignTrustCatalogueRequest\x1a/.ggen.marketplace.v1.SignTrustCatalogueResponse\x12Z\n" +
 	"\tForkProof\x12%.ggen.marketplace.v1.ForkProofRequest\x1a&.ggen.marketplace.v1.ForkProofResponse\x12i\n" +
-	"\x0eCheckForkProof\x12*.ggen.marketplace.v1.CheckForkProofRequest\x1a+.ggen.marketplace.v1.CheckForkProofResponse\x12Q\n" +
+	"\x0eCheckForkProof\x12*.ggen.marketplace.v1.CheckForkProofRequest\x1a+.ggen.marketplace.v1.CheckForkProofResponse\x12S\n" +
+	"\x06Export\x12\".ggen.marketplace.v1.ExportRequest\x1a#.ggen.marketplace.v1.ExportResponse0\x01\x12S\n" +
+	"\x06Import\x12\".ggen.marketplace.v1.ImportRequest\x1a#.ggen.marketplace.v1.ImportResponse0\x01\x12N\n" +
+	"\x05Prove\x12!.ggen.marketplace.v1.ProveRequest\x1a\".ggen.marketplace.v1.ProveResponse\x12Q\n" +
 	"\x06Status\x12\".ggen.marketplace.v1.StatusRequest\x1a#.ggen.marketplace.v1.StatusResponse\x12P\n" +
 	"\x05Peers\x12!.ggen.marketplace.v1.PeersRequest\x1a\".ggen.marketplace.v1.PeersResponse0\x01\x12Z\n" +
 	"\tBootstrap\x12%.ggen.marketplace.v1.BootstrapRequest\x1a&.ggen.marketplace.v1.BootstrapResponse\x12P\n" +
@@ -5486,7 +6205,7 @@ func file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP() []byte {
 }
 
 var file_ggen_marketplace_v1_marketplace_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
+var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_ggen_marketplace_v1_marketplace_proto_goTypes = []any{
 	(Reason)(0),                          // 0: ggen.marketplace.v1.Reason
 	(*Diagnostic)(nil),                   // 1: ggen.marketplace.v1.Diagnostic
@@ -5519,167 +6238,196 @@ var file_ggen_marketplace_v1_marketplace_proto_goTypes = []any{
 	(*PublishReceipt)(nil),               // 28: ggen.marketplace.v1.PublishReceipt
 	(*Finding)(nil),                      // 29: ggen.marketplace.v1.Finding
 	(*InstallRequest)(nil),               // 30: ggen.marketplace.v1.InstallRequest
-	(*ExplainRequest)(nil),               // 31: ggen.marketplace.v1.ExplainRequest
-	(*ExplainResponse)(nil),              // 32: ggen.marketplace.v1.ExplainResponse
-	(*Candidate)(nil),                    // 33: ggen.marketplace.v1.Candidate
-	(*LookAlike)(nil),                    // 34: ggen.marketplace.v1.LookAlike
-	(*TrustCatalogue)(nil),               // 35: ggen.marketplace.v1.TrustCatalogue
-	(*CatalogueName)(nil),                // 36: ggen.marketplace.v1.CatalogueName
-	(*TrustCataloguesRequest)(nil),       // 37: ggen.marketplace.v1.TrustCataloguesRequest
-	(*TrustCataloguesResponse)(nil),      // 38: ggen.marketplace.v1.TrustCataloguesResponse
-	(*AddTrustCatalogueRequest)(nil),     // 39: ggen.marketplace.v1.AddTrustCatalogueRequest
-	(*AddTrustCatalogueResponse)(nil),    // 40: ggen.marketplace.v1.AddTrustCatalogueResponse
-	(*RemoveTrustCatalogueRequest)(nil),  // 41: ggen.marketplace.v1.RemoveTrustCatalogueRequest
-	(*RemoveTrustCatalogueResponse)(nil), // 42: ggen.marketplace.v1.RemoveTrustCatalogueResponse
-	(*SignTrustCatalogueRequest)(nil),    // 43: ggen.marketplace.v1.SignTrustCatalogueRequest
-	(*SignTrustCatalogueResponse)(nil),   // 44: ggen.marketplace.v1.SignTrustCatalogueResponse
-	(*ForkProofRequest)(nil),             // 45: ggen.marketplace.v1.ForkProofRequest
-	(*ForkProofResponse)(nil),            // 46: ggen.marketplace.v1.ForkProofResponse
-	(*CheckForkProofRequest)(nil),        // 47: ggen.marketplace.v1.CheckForkProofRequest
-	(*CheckForkProofResponse)(nil),       // 48: ggen.marketplace.v1.CheckForkProofResponse
-	(*LockedPackage)(nil),                // 49: ggen.marketplace.v1.LockedPackage
-	(*InstallResponse)(nil),              // 50: ggen.marketplace.v1.InstallResponse
-	(*InstalledPackage)(nil),             // 51: ggen.marketplace.v1.InstalledPackage
-	(*InstallReceipt)(nil),               // 52: ggen.marketplace.v1.InstallReceipt
-	(*VerifyRequest)(nil),                // 53: ggen.marketplace.v1.VerifyRequest
-	(*VerifyResponse)(nil),               // 54: ggen.marketplace.v1.VerifyResponse
-	(*VerifyResult)(nil),                 // 55: ggen.marketplace.v1.VerifyResult
-	(*VerifyPaths)(nil),                  // 56: ggen.marketplace.v1.VerifyPaths
-	(*VerifySummary)(nil),                // 57: ggen.marketplace.v1.VerifySummary
-	(*StatusRequest)(nil),                // 58: ggen.marketplace.v1.StatusRequest
-	(*StatusResponse)(nil),               // 59: ggen.marketplace.v1.StatusResponse
-	(*PeersRequest)(nil),                 // 60: ggen.marketplace.v1.PeersRequest
-	(*PeersResponse)(nil),                // 61: ggen.marketplace.v1.PeersResponse
-	(*Peer)(nil),                         // 62: ggen.marketplace.v1.Peer
-	(*BootstrapRequest)(nil),             // 63: ggen.marketplace.v1.BootstrapRequest
-	(*BootstrapResponse)(nil),            // 64: ggen.marketplace.v1.BootstrapResponse
-	(*DialOutcome)(nil),                  // 65: ggen.marketplace.v1.DialOutcome
-	(*WatchRequest)(nil),                 // 66: ggen.marketplace.v1.WatchRequest
-	(*WatchResponse)(nil),                // 67: ggen.marketplace.v1.WatchResponse
-	(*StayRequest)(nil),                  // 68: ggen.marketplace.v1.StayRequest
-	(*StayResponse)(nil),                 // 69: ggen.marketplace.v1.StayResponse
-	(*StopRequest)(nil),                  // 70: ggen.marketplace.v1.StopRequest
-	(*StopResponse)(nil),                 // 71: ggen.marketplace.v1.StopResponse
-	nil,                                  // 72: ggen.marketplace.v1.Error.MetadataEntry
-	nil,                                  // 73: ggen.marketplace.v1.DescribeResponse.ExtraEntry
-	(*timestamppb.Timestamp)(nil),        // 74: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),          // 75: google.protobuf.Duration
+	(*ExportRequest)(nil),                // 31: ggen.marketplace.v1.ExportRequest
+	(*ExportResponse)(nil),               // 32: ggen.marketplace.v1.ExportResponse
+	(*ExportReceipt)(nil),                // 33: ggen.marketplace.v1.ExportReceipt
+	(*ImportRequest)(nil),                // 34: ggen.marketplace.v1.ImportRequest
+	(*ImportResponse)(nil),               // 35: ggen.marketplace.v1.ImportResponse
+	(*ImportReceipt)(nil),                // 36: ggen.marketplace.v1.ImportReceipt
+	(*ProveRequest)(nil),                 // 37: ggen.marketplace.v1.ProveRequest
+	(*ProveResponse)(nil),                // 38: ggen.marketplace.v1.ProveResponse
+	(*ProvenRoot)(nil),                   // 39: ggen.marketplace.v1.ProvenRoot
+	(*ExplainRequest)(nil),               // 40: ggen.marketplace.v1.ExplainRequest
+	(*ExplainResponse)(nil),              // 41: ggen.marketplace.v1.ExplainResponse
+	(*Candidate)(nil),                    // 42: ggen.marketplace.v1.Candidate
+	(*LookAlike)(nil),                    // 43: ggen.marketplace.v1.LookAlike
+	(*TrustCatalogue)(nil),               // 44: ggen.marketplace.v1.TrustCatalogue
+	(*CatalogueName)(nil),                // 45: ggen.marketplace.v1.CatalogueName
+	(*TrustCataloguesRequest)(nil),       // 46: ggen.marketplace.v1.TrustCataloguesRequest
+	(*TrustCataloguesResponse)(nil),      // 47: ggen.marketplace.v1.TrustCataloguesResponse
+	(*AddTrustCatalogueRequest)(nil),     // 48: ggen.marketplace.v1.AddTrustCatalogueRequest
+	(*AddTrustCatalogueResponse)(nil),    // 49: ggen.marketplace.v1.AddTrustCatalogueResponse
+	(*RemoveTrustCatalogueRequest)(nil),  // 50: ggen.marketplace.v1.RemoveTrustCatalogueRequest
+	(*RemoveTrustCatalogueResponse)(nil), // 51: ggen.marketplace.v1.RemoveTrustCatalogueResponse
+	(*SignTrustCatalogueRequest)(nil),    // 52: ggen.marketplace.v1.SignTrustCatalogueRequest
+	(*SignTrustCatalogueResponse)(nil),   // 53: ggen.marketplace.v1.SignTrustCatalogueResponse
+	(*ForkProofRequest)(nil),             // 54: ggen.marketplace.v1.ForkProofRequest
+	(*ForkProofResponse)(nil),            // 55: ggen.marketplace.v1.ForkProofResponse
+	(*CheckForkProofRequest)(nil),        // 56: ggen.marketplace.v1.CheckForkProofRequest
+	(*CheckForkProofResponse)(nil),       // 57: ggen.marketplace.v1.CheckForkProofResponse
+	(*LockedPackage)(nil),                // 58: ggen.marketplace.v1.LockedPackage
+	(*InstallResponse)(nil),              // 59: ggen.marketplace.v1.InstallResponse
+	(*InstalledPackage)(nil),             // 60: ggen.marketplace.v1.InstalledPackage
+	(*InstallReceipt)(nil),               // 61: ggen.marketplace.v1.InstallReceipt
+	(*VerifyRequest)(nil),                // 62: ggen.marketplace.v1.VerifyRequest
+	(*VerifyResponse)(nil),               // 63: ggen.marketplace.v1.VerifyResponse
+	(*VerifyResult)(nil),                 // 64: ggen.marketplace.v1.VerifyResult
+	(*VerifyPaths)(nil),                  // 65: ggen.marketplace.v1.VerifyPaths
+	(*VerifySummary)(nil),                // 66: ggen.marketplace.v1.VerifySummary
+	(*StatusRequest)(nil),                // 67: ggen.marketplace.v1.StatusRequest
+	(*StatusResponse)(nil),               // 68: ggen.marketplace.v1.StatusResponse
+	(*PeersRequest)(nil),                 // 69: ggen.marketplace.v1.PeersRequest
+	(*PeersResponse)(nil),                // 70: ggen.marketplace.v1.PeersResponse
+	(*Peer)(nil),                         // 71: ggen.marketplace.v1.Peer
+	(*BootstrapRequest)(nil),             // 72: ggen.marketplace.v1.BootstrapRequest
+	(*BootstrapResponse)(nil),            // 73: ggen.marketplace.v1.BootstrapResponse
+	(*DialOutcome)(nil),                  // 74: ggen.marketplace.v1.DialOutcome
+	(*WatchRequest)(nil),                 // 75: ggen.marketplace.v1.WatchRequest
+	(*WatchResponse)(nil),                // 76: ggen.marketplace.v1.WatchResponse
+	(*StayRequest)(nil),                  // 77: ggen.marketplace.v1.StayRequest
+	(*StayResponse)(nil),                 // 78: ggen.marketplace.v1.StayResponse
+	(*StopRequest)(nil),                  // 79: ggen.marketplace.v1.StopRequest
+	(*StopResponse)(nil),                 // 80: ggen.marketplace.v1.StopResponse
+	nil,                                  // 81: ggen.marketplace.v1.Error.MetadataEntry
+	nil,                                  // 82: ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	(*timestamppb.Timestamp)(nil),        // 83: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),          // 84: google.protobuf.Duration
 }
 var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
-	72, // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
-	74, // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	8,  // 2: ggen.marketplace.v1.SearchResponse.packages:type_name -> ggen.marketplace.v1.PackageSummary
-	1,  // 3: ggen.marketplace.v1.SearchResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	74, // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
-	9,  // 5: ggen.marketplace.v1.DescribeRequest.ref:type_name -> ggen.marketplace.v1.Ref
-	8,  // 6: ggen.marketplace.v1.DescribeResponse.summary:type_name -> ggen.marketplace.v1.PackageSummary
-	22, // 7: ggen.marketplace.v1.DescribeResponse.dependencies:type_name -> ggen.marketplace.v1.Dependency
-	21, // 8: ggen.marketplace.v1.DescribeResponse.versions:type_name -> ggen.marketplace.v1.VersionInfo
-	73, // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
-	1,  // 10: ggen.marketplace.v1.DescribeResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	13, // 11: ggen.marketplace.v1.DescribeResponse.deprecation:type_name -> ggen.marketplace.v1.Deprecation
-	12, // 12: ggen.marketplace.v1.DescribeResponse.inputs:type_name -> ggen.marketplace.v1.Input
-	74, // 13: ggen.marketplace.v1.Deprecation.since:type_name -> google.protobuf.Timestamp
-	1,  // 14: ggen.marketplace.v1.DeclareResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	74, // 15: ggen.marketplace.v1.Pin.since:type_name -> google.protobuf.Timestamp
-	16, // 16: ggen.marketplace.v1.PinsResponse.pins:type_name -> ggen.marketplace.v1.Pin
-	16, // 17: ggen.marketplace.v1.SetPinResponse.former:type_name -> ggen.marketplace.v1.Pin
-	74, // 18: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
-	74, // 19: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
-	24, // 20: ggen.marketplace.v1.PublishRequest.header:type_name -> ggen.marketplace.v1.PublishHeader
-	3,  // 21: ggen.marketplace.v1.PublishResponse.progress:type_name -> ggen.marketplace.v1.Progress
-	26, // 22: ggen.marketplace.v1.PublishResponse.files:type_name -> ggen.marketplace.v1.FileList
-	28, // 23: ggen.marketplace.v1.PublishResponse.receipt:type_name -> ggen.marketplace.v1.PublishReceipt
-	27, // 24: ggen.marketplace.v1.FileList.files:type_name -> ggen.marketplace.v1.FileInfo
-	22, // 25: ggen.marketplace.v1.PublishReceipt.dependencies:type_name -> ggen.marketplace.v1.Dependency
-	1,  // 26: ggen.marketplace.v1.PublishReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	29, // 27: ggen.marketplace.v1.PublishReceipt.findings:type_name -> ggen.marketplace.v1.Finding
-	9,  // 28: ggen.marketplace.v1.InstallRequest.packages:type_name -> ggen.marketplace.v1.Ref
-	49, // 29: ggen.marketplace.v1.InstallRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
-	49, // 30: ggen.marketplace.v1.InstallRequest.accepted:type_name -> ggen.marketplace.v1.LockedPackage
-	75, // 31: ggen.marketplace.v1.InstallRequest.min_age:type_name -> google.protobuf.Duration
-	74, // 32: ggen.marketplace.v1.ExplainResponse.since:type_name -> google.protobuf.Timestamp
-	33, // 33: ggen.marketplace.v1.ExplainResponse.candidates:type_name -> ggen.marketplace.v1.Candidate
-	34, // 34: ggen.marketplace.v1.ExplainResponse.look_alikes:type_name -> ggen.marketplace.v1.LookAlike
-	74, // 35: ggen.marketplace.v1.Candidate.first_seen:type_name -> google.protobuf.Timestamp
-	74, // 36: ggen.marketplace.v1.TrustCatalogue.issued:type_name -> google.protobuf.Timestamp
-	36, // 37: ggen.marketplace.v1.TrustCatalogue.names:type_name -> ggen.marketplace.v1.CatalogueName
-	35, // 38: ggen.marketplace.v1.TrustCataloguesResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
-	35, // 39: ggen.marketplace.v1.AddTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
-	35, // 40: ggen.marketplace.v1.RemoveTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
-	35, // 41: ggen.marketplace.v1.SignTrustCatalogueRequest.draft:type_name -> ggen.marketplace.v1.TrustCatalogue
-	74, // 42: ggen.marketplace.v1.CheckForkProofResponse.first_time:type_name -> google.protobuf.Timestamp
-	74, // 43: ggen.marketplace.v1.CheckForkProofResponse.second_time:type_name -> google.protobuf.Timestamp
-	3,  // 44: ggen.marketplace.v1.InstallResponse.progress:type_name -> ggen.marketplace.v1.Progress
-	51, // 45: ggen.marketplace.v1.InstallResponse.installed:type_name -> ggen.marketplace.v1.InstalledPackage
-	52, // 46: ggen.marketplace.v1.InstallResponse.receipt:type_name -> ggen.marketplace.v1.InstallReceipt
-	49, // 47: ggen.marketplace.v1.InstalledPackage.locked:type_name -> ggen.marketplace.v1.LockedPackage
-	1,  // 48: ggen.marketplace.v1.InstallReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	49, // 49: ggen.marketplace.v1.VerifyRequest.packages:type_name -> ggen.marketplace.v1.LockedPackage
-	55, // 50: ggen.marketplace.v1.VerifyResponse.result:type_name -> ggen.marketplace.v1.VerifyResult
-	56, // 51: ggen.marketplace.v1.VerifyResponse.paths:type_name -> ggen.marketplace.v1.VerifyPaths
-	57, // 52: ggen.marketplace.v1.VerifyResponse.summary:type_name -> ggen.marketplace.v1.VerifySummary
-	1,  // 53: ggen.marketplace.v1.VerifySummary.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	74, // 54: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	1,  // 55: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	62, // 56: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
-	74, // 57: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
-	75, // 58: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
-	65, // 59: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
-	75, // 60: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
-	2,  // 61: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
-	74, // 62: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	8,  // 63: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
-	75, // 64: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
-	4,  // 65: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
-	6,  // 66: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
-	10, // 67: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
-	23, // 68: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
-	14, // 69: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
-	30, // 70: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
-	53, // 71: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
-	17, // 72: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
-	19, // 73: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
-	31, // 74: ggen.marketplace.v1.MarketplaceService.Explain:input_type -> ggen.marketplace.v1.ExplainRequest
-	37, // 75: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:input_type -> ggen.marketplace.v1.TrustCataloguesRequest
-	39, // 76: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:input_type -> ggen.marketplace.v1.AddTrustCatalogueRequest
-	41, // 77: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:input_type -> ggen.marketplace.v1.RemoveTrustCatalogueRequest
-	43, // 78: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:input_type -> ggen.marketplace.v1.SignTrustCatalogueRequest
-	45, // 79: ggen.marketplace.v1.MarketplaceService.ForkProof:input_type -> ggen.marketplace.v1.ForkProofRequest
-	47, // 80: ggen.marketplace.v1.MarketplaceService.CheckForkProof:input_type -> ggen.marketplace.v1.CheckForkProofRequest
-	58, // 81: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
-	60, // 82: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
-	63, // 83: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
-	66, // 84: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
-	68, // 85: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
-	70, // 86: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
-	5,  // 87: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
-	7,  // 88: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
-	11, // 89: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
-	25, // 90: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
-	15, // 91: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
-	50, // 92: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
-	54, // 93: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
-	18, // 94: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
-	20, // 95: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
-	32, // 96: ggen.marketplace.v1.MarketplaceService.Explain:output_type -> ggen.marketplace.v1.ExplainResponse
-	38, // 97: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:output_type -> ggen.marketplace.v1.TrustCataloguesResponse
-	40, // 98: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:output_type -> ggen.marketplace.v1.AddTrustCatalogueResponse
-	42, // 99: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:output_type -> ggen.marketplace.v1.RemoveTrustCatalogueResponse
-	44, // 100: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:output_type -> ggen.marketplace.v1.SignTrustCatalogueResponse
-	46, // 101: ggen.marketplace.v1.MarketplaceService.ForkProof:output_type -> ggen.marketplace.v1.ForkProofResponse
-	48, // 102: ggen.marketplace.v1.MarketplaceService.CheckForkProof:output_type -> ggen.marketplace.v1.CheckForkProofResponse
-	59, // 103: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
-	61, // 104: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
-	64, // 105: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
-	67, // 106: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
-	69, // 107: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
-	71, // 108: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
-	87, // [87:109] is the sub-list for method output_type
-	65, // [65:87] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	81,  // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
+	83,  // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	8,   // 2: ggen.marketplace.v1.SearchResponse.packages:type_name -> ggen.marketplace.v1.PackageSummary
+	1,   // 3: ggen.marketplace.v1.SearchResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	83,  // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
+	9,   // 5: ggen.marketplace.v1.DescribeRequest.ref:type_name -> ggen.marketplace.v1.Ref
+	8,   // 6: ggen.marketplace.v1.DescribeResponse.summary:type_name -> ggen.marketplace.v1.PackageSummary
+	22,  // 7: ggen.marketplace.v1.DescribeResponse.dependencies:type_name -> ggen.marketplace.v1.Dependency
+	21,  // 8: ggen.marketplace.v1.DescribeResponse.versions:type_name -> ggen.marketplace.v1.VersionInfo
+	82,  // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	1,   // 10: ggen.marketplace.v1.DescribeResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	13,  // 11: ggen.marketplace.v1.DescribeResponse.deprecation:type_name -> ggen.marketplace.v1.Deprecation
+	12,  // 12: ggen.marketplace.v1.DescribeResponse.inputs:type_name -> ggen.marketplace.v1.Input
+	83,  // 13: ggen.marketplace.v1.Deprecation.since:type_name -> google.protobuf.Timestamp
+	1,   // 14: ggen.marketplace.v1.DeclareResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	83,  // 15: ggen.marketplace.v1.Pin.since:type_name -> google.protobuf.Timestamp
+	16,  // 16: ggen.marketplace.v1.PinsResponse.pins:type_name -> ggen.marketplace.v1.Pin
+	16,  // 17: ggen.marketplace.v1.SetPinResponse.former:type_name -> ggen.marketplace.v1.Pin
+	83,  // 18: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
+	83,  // 19: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
+	24,  // 20: ggen.marketplace.v1.PublishRequest.header:type_name -> ggen.marketplace.v1.PublishHeader
+	3,   // 21: ggen.marketplace.v1.PublishResponse.progress:type_name -> ggen.marketplace.v1.Progress
+	26,  // 22: ggen.marketplace.v1.PublishResponse.files:type_name -> ggen.marketplace.v1.FileList
+	28,  // 23: ggen.marketplace.v1.PublishResponse.receipt:type_name -> ggen.marketplace.v1.PublishReceipt
+	27,  // 24: ggen.marketplace.v1.FileList.files:type_name -> ggen.marketplace.v1.FileInfo
+	22,  // 25: ggen.marketplace.v1.PublishReceipt.dependencies:type_name -> ggen.marketplace.v1.Dependency
+	1,   // 26: ggen.marketplace.v1.PublishReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	29,  // 27: ggen.marketplace.v1.PublishReceipt.findings:type_name -> ggen.marketplace.v1.Finding
+	9,   // 28: ggen.marketplace.v1.InstallRequest.packages:type_name -> ggen.marketplace.v1.Ref
+	58,  // 29: ggen.marketplace.v1.InstallRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
+	58,  // 30: ggen.marketplace.v1.InstallRequest.accepted:type_name -> ggen.marketplace.v1.LockedPackage
+	84,  // 31: ggen.marketplace.v1.InstallRequest.min_age:type_name -> google.protobuf.Duration
+	9,   // 32: ggen.marketplace.v1.ExportRequest.packages:type_name -> ggen.marketplace.v1.Ref
+	58,  // 33: ggen.marketplace.v1.ExportRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
+	3,   // 34: ggen.marketplace.v1.ExportResponse.progress:type_name -> ggen.marketplace.v1.Progress
+	33,  // 35: ggen.marketplace.v1.ExportResponse.receipt:type_name -> ggen.marketplace.v1.ExportReceipt
+	58,  // 36: ggen.marketplace.v1.ExportReceipt.packages:type_name -> ggen.marketplace.v1.LockedPackage
+	1,   // 37: ggen.marketplace.v1.ExportReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	3,   // 38: ggen.marketplace.v1.ImportResponse.progress:type_name -> ggen.marketplace.v1.Progress
+	36,  // 39: ggen.marketplace.v1.ImportResponse.receipt:type_name -> ggen.marketplace.v1.ImportReceipt
+	58,  // 40: ggen.marketplace.v1.ImportReceipt.packages:type_name -> ggen.marketplace.v1.LockedPackage
+	9,   // 41: ggen.marketplace.v1.ProveRequest.ref:type_name -> ggen.marketplace.v1.Ref
+	27,  // 42: ggen.marketplace.v1.ProveResponse.file:type_name -> ggen.marketplace.v1.FileInfo
+	83,  // 43: ggen.marketplace.v1.ProveResponse.entry_time:type_name -> google.protobuf.Timestamp
+	83,  // 44: ggen.marketplace.v1.ProveResponse.head_time:type_name -> google.protobuf.Timestamp
+	39,  // 45: ggen.marketplace.v1.ProveResponse.roots:type_name -> ggen.marketplace.v1.ProvenRoot
+	83,  // 46: ggen.marketplace.v1.ExplainResponse.since:type_name -> google.protobuf.Timestamp
+	42,  // 47: ggen.marketplace.v1.ExplainResponse.candidates:type_name -> ggen.marketplace.v1.Candidate
+	43,  // 48: ggen.marketplace.v1.ExplainResponse.look_alikes:type_name -> ggen.marketplace.v1.LookAlike
+	83,  // 49: ggen.marketplace.v1.Candidate.first_seen:type_name -> google.protobuf.Timestamp
+	83,  // 50: ggen.marketplace.v1.TrustCatalogue.issued:type_name -> google.protobuf.Timestamp
+	45,  // 51: ggen.marketplace.v1.TrustCatalogue.names:type_name -> ggen.marketplace.v1.CatalogueName
+	44,  // 52: ggen.marketplace.v1.TrustCataloguesResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
+	44,  // 53: ggen.marketplace.v1.AddTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
+	44,  // 54: ggen.marketplace.v1.RemoveTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
+	44,  // 55: ggen.marketplace.v1.SignTrustCatalogueRequest.draft:type_name -> ggen.marketplace.v1.TrustCatalogue
+	83,  // 56: ggen.marketplace.v1.CheckForkProofResponse.first_time:type_name -> google.protobuf.Timestamp
+	83,  // 57: ggen.marketplace.v1.CheckForkProofResponse.second_time:type_name -> google.protobuf.Timestamp
+	3,   // 58: ggen.marketplace.v1.InstallResponse.progress:type_name -> ggen.marketplace.v1.Progress
+	60,  // 59: ggen.marketplace.v1.InstallResponse.installed:type_name -> ggen.marketplace.v1.InstalledPackage
+	61,  // 60: ggen.marketplace.v1.InstallResponse.receipt:type_name -> ggen.marketplace.v1.InstallReceipt
+	58,  // 61: ggen.marketplace.v1.InstalledPackage.locked:type_name -> ggen.marketplace.v1.LockedPackage
+	1,   // 62: ggen.marketplace.v1.InstallReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	58,  // 63: ggen.marketplace.v1.VerifyRequest.packages:type_name -> ggen.marketplace.v1.LockedPackage
+	64,  // 64: ggen.marketplace.v1.VerifyResponse.result:type_name -> ggen.marketplace.v1.VerifyResult
+	65,  // 65: ggen.marketplace.v1.VerifyResponse.paths:type_name -> ggen.marketplace.v1.VerifyPaths
+	66,  // 66: ggen.marketplace.v1.VerifyResponse.summary:type_name -> ggen.marketplace.v1.VerifySummary
+	1,   // 67: ggen.marketplace.v1.VerifySummary.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	83,  // 68: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	1,   // 69: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	71,  // 70: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
+	83,  // 71: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
+	84,  // 72: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
+	74,  // 73: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
+	84,  // 74: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
+	2,   // 75: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
+	83,  // 76: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	8,   // 77: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
+	84,  // 78: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
+	4,   // 79: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
+	6,   // 80: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
+	10,  // 81: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
+	23,  // 82: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
+	14,  // 83: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
+	30,  // 84: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
+	62,  // 85: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
+	17,  // 86: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
+	19,  // 87: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
+	40,  // 88: ggen.marketplace.v1.MarketplaceService.Explain:input_type -> ggen.marketplace.v1.ExplainRequest
+	46,  // 89: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:input_type -> ggen.marketplace.v1.TrustCataloguesRequest
+	48,  // 90: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:input_type -> ggen.marketplace.v1.AddTrustCatalogueRequest
+	50,  // 91: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:input_type -> ggen.marketplace.v1.RemoveTrustCatalogueRequest
+	52,  // 92: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:input_type -> ggen.marketplace.v1.SignTrustCatalogueRequest
+	54,  // 93: ggen.marketplace.v1.MarketplaceService.ForkProof:input_type -> ggen.marketplace.v1.ForkProofRequest
+	56,  // 94: ggen.marketplace.v1.MarketplaceService.CheckForkProof:input_type -> ggen.marketplace.v1.CheckForkProofRequest
+	31,  // 95: ggen.marketplace.v1.MarketplaceService.Export:input_type -> ggen.marketplace.v1.ExportRequest
+	34,  // 96: ggen.marketplace.v1.MarketplaceService.Import:input_type -> ggen.marketplace.v1.ImportRequest
+	37,  // 97: ggen.marketplace.v1.MarketplaceService.Prove:input_type -> ggen.marketplace.v1.ProveRequest
+	67,  // 98: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
+	69,  // 99: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
+	72,  // 100: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
+	75,  // 101: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
+	77,  // 102: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
+	79,  // 103: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
+	5,   // 104: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
+	7,   // 105: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
+	11,  // 106: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
+	25,  // 107: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
+	15,  // 108: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
+	59,  // 109: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
+	63,  // 110: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
+	18,  // 111: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
+	20,  // 112: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
+	41,  // 113: ggen.marketplace.v1.MarketplaceService.Explain:output_type -> ggen.marketplace.v1.ExplainResponse
+	47,  // 114: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:output_type -> ggen.marketplace.v1.TrustCataloguesResponse
+	49,  // 115: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:output_type -> ggen.marketplace.v1.AddTrustCatalogueResponse
+	51,  // 116: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:output_type -> ggen.marketplace.v1.RemoveTrustCatalogueResponse
+	53,  // 117: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:output_type -> ggen.marketplace.v1.SignTrustCatalogueResponse
+	55,  // 118: ggen.marketplace.v1.MarketplaceService.ForkProof:output_type -> ggen.marketplace.v1.ForkProofResponse
+	57,  // 119: ggen.marketplace.v1.MarketplaceService.CheckForkProof:output_type -> ggen.marketplace.v1.CheckForkProofResponse
+	32,  // 120: ggen.marketplace.v1.MarketplaceService.Export:output_type -> ggen.marketplace.v1.ExportResponse
+	35,  // 121: ggen.marketplace.v1.MarketplaceService.Import:output_type -> ggen.marketplace.v1.ImportResponse
+	38,  // 122: ggen.marketplace.v1.MarketplaceService.Prove:output_type -> ggen.marketplace.v1.ProveResponse
+	68,  // 123: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
+	70,  // 124: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
+	73,  // 125: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
+	76,  // 126: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
+	78,  // 127: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
+	80,  // 128: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
+	104, // [104:129] is the sub-list for method output_type
+	79,  // [79:104] is the sub-list for method input_type
+	79,  // [79:79] is the sub-list for extension type_name
+	79,  // [79:79] is the sub-list for extension extendee
+	0,   // [0:79] is the sub-list for field type_name
 }
 
 func init() { file_ggen_marketplace_v1_marketplace_proto_init() }
@@ -5696,12 +6444,20 @@ func file_ggen_marketplace_v1_marketplace_proto_init() {
 		(*PublishResponse_Files)(nil),
 		(*PublishResponse_Receipt)(nil),
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[49].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[31].OneofWrappers = []any{
+		(*ExportResponse_Progress)(nil),
+		(*ExportResponse_Receipt)(nil),
+	}
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[34].OneofWrappers = []any{
+		(*ImportResponse_Progress)(nil),
+		(*ImportResponse_Receipt)(nil),
+	}
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[58].OneofWrappers = []any{
 		(*InstallResponse_Progress)(nil),
 		(*InstallResponse_Installed)(nil),
 		(*InstallResponse_Receipt)(nil),
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[53].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[62].OneofWrappers = []any{
 		(*VerifyResponse_Result)(nil),
 		(*VerifyResponse_Paths)(nil),
 		(*VerifyResponse_Summary)(nil),
@@ -5712,7 +6468,7 @@ func file_ggen_marketplace_v1_marketplace_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ggen_marketplace_v1_marketplace_proto_rawDesc), len(file_ggen_marketplace_v1_marketplace_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   73,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

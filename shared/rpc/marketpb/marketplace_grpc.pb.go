@@ -41,6 +41,9 @@ const (
 	MarketplaceService_SignTrustCatalogue_FullMethodName   = "/ggen.marketplace.v1.MarketplaceService/SignTrustCatalogue"
 	MarketplaceService_ForkProof_FullMethodName            = "/ggen.marketplace.v1.MarketplaceService/ForkProof"
 	MarketplaceService_CheckForkProof_FullMethodName       = "/ggen.marketplace.v1.MarketplaceService/CheckForkProof"
+	MarketplaceService_Export_FullMethodName               = "/ggen.marketplace.v1.MarketplaceService/Export"
+	MarketplaceService_Import_FullMethodName               = "/ggen.marketplace.v1.MarketplaceService/Import"
+	MarketplaceService_Prove_FullMethodName                = "/ggen.marketplace.v1.MarketplaceService/Prove"
 	MarketplaceService_Status_FullMethodName               = "/ggen.marketplace.v1.MarketplaceService/Status"
 	MarketplaceService_Peers_FullMethodName                = "/ggen.marketplace.v1.MarketplaceService/Peers"
 	MarketplaceService_Bootstrap_FullMethodName            = "/ggen.marketplace.v1.MarketplaceService/Bootstrap"
@@ -73,6 +76,9 @@ type MarketplaceServiceClient interface {
 	SignTrustCatalogue(ctx context.Context, in *SignTrustCatalogueRequest, opts ...grpc.CallOption) (*SignTrustCatalogueResponse, error)
 	ForkProof(ctx context.Context, in *ForkProofRequest, opts ...grpc.CallOption) (*ForkProofResponse, error)
 	CheckForkProof(ctx context.Context, in *CheckForkProofRequest, opts ...grpc.CallOption) (*CheckForkProofResponse, error)
+	Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResponse], error)
+	Import(ctx context.Context, in *ImportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImportResponse], error)
+	Prove(ctx context.Context, in *ProveRequest, opts ...grpc.CallOption) (*ProveResponse, error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	Peers(ctx context.Context, in *PeersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeersResponse], error)
 	Bootstrap(ctx context.Context, in *BootstrapRequest, opts ...grpc.CallOption) (*BootstrapResponse, error)
@@ -295,6 +301,54 @@ func (c *marketplaceServiceClient) CheckForkProof(ctx context.Context, in *Check
 	return out, nil
 }
 
+func (c *marketplaceServiceClient) Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[6], MarketplaceService_Export_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportRequest, ExportResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_ExportClient = grpc.ServerStreamingClient[ExportResponse]
+
+func (c *marketplaceServiceClient) Import(ctx context.Context, in *ImportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImportResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[7], MarketplaceService_Import_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ImportRequest, ImportResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_ImportClient = grpc.ServerStreamingClient[ImportResponse]
+
+func (c *marketplaceServiceClient) Prove(ctx context.Context, in *ProveRequest, opts ...grpc.CallOption) (*ProveResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ProveResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_Prove_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *marketplaceServiceClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -307,7 +361,7 @@ func (c *marketplaceServiceClient) Status(ctx context.Context, in *StatusRequest
 
 func (c *marketplaceServiceClient) Peers(ctx context.Context, in *PeersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeersResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[6], MarketplaceService_Peers_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[8], MarketplaceService_Peers_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -336,7 +390,7 @@ func (c *marketplaceServiceClient) Bootstrap(ctx context.Context, in *BootstrapR
 
 func (c *marketplaceServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[7], MarketplaceService_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[9], MarketplaceService_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -379,6 +433,9 @@ type MarketplaceServiceServer interface {
 	SignTrustCatalogue(context.Context, *SignTrustCatalogueRequest) (*SignTrustCatalogueResponse, error)
 	ForkProof(context.Context, *ForkProofRequest) (*ForkProofResponse, error)
 	CheckForkProof(context.Context, *CheckForkProofRequest) (*CheckForkProofResponse, error)
+	Export(*ExportRequest, grpc.ServerStreamingServer[ExportResponse]) error
+	Import(*ImportRequest, grpc.ServerStreamingServer[ImportResponse]) error
+	Prove(context.Context, *ProveRequest) (*ProveResponse, error)
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	Peers(*PeersRequest, grpc.ServerStreamingServer[PeersResponse]) error
 	Bootstrap(context.Context, *BootstrapRequest) (*BootstrapResponse, error)
@@ -440,6 +497,15 @@ func (UnimplementedMarketplaceServiceServer) ForkProof(context.Context, *ForkPro
 }
 func (UnimplementedMarketplaceServiceServer) CheckForkProof(context.Context, *CheckForkProofRequest) (*CheckForkProofResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckForkProof not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) Export(*ExportRequest, grpc.ServerStreamingServer[ExportResponse]) error {
+	return status.Error(codes.Unimplemented, "method Export not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) Import(*ImportRequest, grpc.ServerStreamingServer[ImportResponse]) error {
+	return status.Error(codes.Unimplemented, "method Import not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) Prove(context.Context, *ProveRequest) (*ProveResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Prove not implemented")
 }
 func (UnimplementedMarketplaceServiceServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -716,6 +782,46 @@ func _MarketplaceService_CheckForkProof_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MarketplaceService_Export_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MarketplaceServiceServer).Export(m, &grpc.GenericServerStream[ExportRequest, ExportResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_ExportServer = grpc.ServerStreamingServer[ExportResponse]
+
+func _MarketplaceService_Import_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ImportRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MarketplaceServiceServer).Import(m, &grpc.GenericServerStream[ImportRequest, ImportResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_ImportServer = grpc.ServerStreamingServer[ImportResponse]
+
+func _MarketplaceService_Prove_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ProveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).Prove(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_Prove_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).Prove(ctx, req.(*ProveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MarketplaceService_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -822,6 +928,10 @@ var MarketplaceService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _MarketplaceService_CheckForkProof_Handler,
 		},
 		{
+			MethodName: "Prove",
+			Handler:    _MarketplaceService_Prove_Handler,
+		},
+		{
 			MethodName: "Status",
 			Handler:    _MarketplaceService_Status_Handler,
 		},
@@ -860,6 +970,16 @@ var MarketplaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "TrustCatalogues",
 			Handler:       _MarketplaceService_TrustCatalogues_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Export",
+			Handler:       _MarketplaceService_Export_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Import",
+			Handler:       _MarketplaceService_Import_Handler,
 			ServerStreams: true,
 		},
 		{
