@@ -153,14 +153,18 @@ func readNames(file string) (shared.TrustCatalogue, error) {
 // readBounded reads a file that the user names. Errors: INVALID_ARGUMENT, also if it
 // is longer than most bytes.
 func readBounded(file string, most int64) ([]byte, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, shared.NewError(shared.ReasonInvalidArgument, "%w", err)
+	}
+	if !info.Mode().IsRegular() { // opening a pipe would wait for ever
+		return nil, shared.NewError(shared.ReasonInvalidArgument, "%s is not a regular file", file)
+	}
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, shared.NewError(shared.ReasonInvalidArgument, "%w", err)
 	}
 	defer func() { _ = f.Close() }() // only read
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, shared.NewError(shared.ReasonInvalidArgument, "%s is not a regular file", file)
-	}
 	data, err := io.ReadAll(io.LimitReader(f, most+1))
 	switch {
 	case err != nil:

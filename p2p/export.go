@@ -131,14 +131,18 @@ func (e *Engine) Import(ctx context.Context, file string, report shared.Progress
 	if !filepath.IsAbs(file) {
 		return receipt, shared.NewError(shared.ReasonInvalidArgument, "import: the file %q is not absolute", file)
 	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return receipt, shared.NewError(shared.ReasonInvalidArgument, "import: %w", err)
+	}
+	if !info.Mode().IsRegular() { // opening a pipe would wait for ever
+		return receipt, shared.NewError(shared.ReasonInvalidArgument, "import: %s is not a regular file", file)
+	}
 	in, err := os.Open(file)
 	if err != nil {
 		return receipt, shared.NewError(shared.ReasonInvalidArgument, "import: %w", err)
 	}
 	defer func() { _ = in.Close() }() // only read
-	if info, err := in.Stat(); err != nil || !info.Mode().IsRegular() {
-		return receipt, shared.NewError(shared.ReasonInvalidArgument, "import: %s is not a regular file", file)
-	}
 	i := &importing{e: e, ctx: ctx, report: report}
 	err = bundle.Read(in, bundle.Visitor{Contents: i.contents, Update: i.update, Blob: i.blob})
 	if err == nil {

@@ -69,7 +69,12 @@ func sameFile(a, b string) bool {
 
 // unverified tells whether an engine that runs was started without being verified.
 func (cfg Config) unverified(state launch.State) bool {
-	instance, err := os.ReadFile(launch.UnverifiedFile(cfg.run()))
+	file := launch.UnverifiedFile(cfg.run())
+	info, err := os.Lstat(file)
+	if err != nil || info.Size() != int64(len(state.Instance)) || !info.Mode().IsRegular() {
+		return false
+	}
+	instance, err := os.ReadFile(file)
 	return err == nil && string(instance) == state.Instance
 }
 

@@ -119,6 +119,9 @@ func (s Search) readVerified() map[string]verifiedFile {
 	if s.RunDir == "" {
 		return cache
 	}
+	if info, err := os.Stat(s.verifiedFile()); err != nil || !info.Mode().IsRegular() { // opening a pipe would wait for ever
+		return cache
+	}
 	file, err := os.Open(s.verifiedFile())
 	if err != nil {
 		return cache

@@ -174,17 +174,20 @@ func parseMemory(text string) (int64, error) {
 // tables and keys are not ours and do not matter. A file that is not there gives
 // nothing unless it is required. Errors: INVALID_ARGUMENT, STORAGE.
 func FromFile(file string, required bool) (Given, error) {
-	f, err := os.Open(file)
-	if errors.Is(err, fs.ErrNotExist) && !required {
+	info, err := os.Stat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !required:
 		return Given{}, nil
+	case err != nil:
+		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %w", err)
+	case !info.Mode().IsRegular(): // opening a pipe would wait for ever
+		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s is not a regular file", file)
 	}
+	f, err := os.Open(file)
 	if err != nil {
 		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %w", err)
 	}
 	defer func() { _ = f.Close() }() // only read
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s is not a regular file", file)
-	}
 	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
 	if err != nil {
 		return Given{}, shared.NewError(shared.ReasonStorage, "read settings: %w", err)
