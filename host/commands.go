@@ -29,6 +29,7 @@ ggen marketplace p2p start --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...`,
 				Subcommands: []*cli.Command{
 					p.searchCommand(), p.infoCommand(), p.installCommand(), p.listCommand(), p.removeCommand(), p.verifyCommand(),
 					p.publishCommand(), p.yankCommand(), p.deprecateCommand(), p.packageCommand(),
+					p.treeCommand(), p.whyCommand(), p.outdatedCommand(), p.updateCommand(),
 					p.exportCommand(), p.importCommand(), p.vendorCommand(), p.sbomCommand(),
 					{Name: "p2p", Usage: "the peer on this machine, and the others", Subcommands: []*cli.Command{
 						p.startCommand(), p.stopCommand(), p.statusCommand(), p.peerListCommand(), p.peerInfoCommand(), p.bootstrapCommand(),

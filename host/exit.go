@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -41,7 +42,7 @@ var exitMeanings = []struct {
 	{exitTrust, "refused by trust policy"},
 	{exitIntegrity, "files or signatures are not what they should be"},
 	{exitNetwork, "network; trying again may help"},
-	{exitResolution, "versions cannot be resolved, or ggen.lock is wrong"},
+	{exitResolution, "versions cannot be resolved, others need the package, or ggen.lock is wrong"},
 	{exitEngine, "engine or plugin"},
 	{exitFindings, "findings (only with --exit-code)"},
 	{exitInterrupt, "interrupted (SIGINT)"},
@@ -101,7 +102,10 @@ func (s signalled) Is(target error) bool { return target == context.Canceled }
 
 // finding is a failure whose document has been printed: verify's differences, or
 // bootstrap addresses of which none answered.
-type finding struct{ cause *shared.Error }
+type finding struct {
+	cause *shared.Error
+	code  exitCode // 0: that of the cause's reason
+}
 
 func (f finding) Error() string { return f.cause.Message }
 
@@ -120,7 +124,7 @@ func outcome(ctx context.Context, err error) (said *shared.Error, printed bool, 
 	}
 	var found finding
 	if errors.As(err, &found) {
-		return found.cause, true, codeOf(found.cause.Reason)
+		return found.cause, true, cmp.Or(found.code, codeOf(found.cause.Reason))
 	}
 	said = shared.AsError(err)
 	return said, false, codeOf(said.Reason)

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -33,6 +35,8 @@ ggen marketplace install`,
 			&cli.StringFlag{Name: "min-age", Usage: "leave out releases that this peer has known for less than `AGE`, such as 3d"},
 			&cli.BoolFlag{Name: "force", Usage: "replace folders whose files were changed"},
 			&cli.BoolFlag{Name: "allow-executables", Usage: "accept executable files that a package's manifest does not name"},
+			&cli.BoolFlag{Name: "locked", Usage: "end with code 7 if ggen.lock would have to change"},
+			&cli.BoolFlag{Name: "frozen", Usage: "the same as --locked and --offline"},
 			&cli.BoolFlag{Name: "offline", Usage: "use only what this peer holds"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "show what would be installed; touch nothing"},
 		},
@@ -73,11 +77,18 @@ func install(ctx context.Context, v *invocation) error {
 				return err
 			}
 		}
-		receipt, err := v.agreed(ctx, s, shared.InstallRequest{
+		req := shared.InstallRequest{
 			Packages: wanted, Root: v.place.Packages(), Locked: lock.Packages,
-			Trust: v.flags.Bool("trust"), Force: v.flags.Bool("force"), Offline: v.flags.Bool("offline"), DryRun: dryRun,
+			Trust: v.flags.Bool("trust"), Force: v.flags.Bool("force"), DryRun: dryRun,
+			Offline:     v.flags.Bool("offline") || v.flags.Bool("frozen"),
 			Executables: v.flags.Bool("allow-executables"),
-		})
+		}
+		if v.flags.Bool("locked") || v.flags.Bool("frozen") {
+			if err := v.checkLocked(ctx, s, req, lock); err != nil {
+				return err
+			}
+		}
+		receipt, err := v.agreed(ctx, s, req)
 		if len(refs) == 0 {
 			receipt.Packages = asBefore(v.place, receipt.Packages)
 		}
@@ -171,4 +182,31 @@ func asBefore(place project.Place, packages []shared.InstalledPackage) []shared.
 		packages[i].Requested = requested[packages[i].Name]
 	}
 	return packages
+}
+
+// checkLocked refuses an install that would change ggen.lock.
+func (v *invocation) checkLocked(ctx context.Context, s session, req shared.InstallRequest, lock project.Lockfile) error {
+	rules, err := v.rules()
+	if err != nil {
+		return err
+	}
+	req.DryRun, req.Policy, req.MinAge = true, rules.Policy, rules.MinAge
+	plan, err := v.watched(ctx, s, req)
+	if err != nil {
+		return err
+	}
+	var changes []string
+	for _, pkg := range plan.Packages {
+		switch locked, ok := lock.Get(pkg.Name); {
+		case !ok:
+			changes = append(changes, pkg.Name+" "+pkg.Version+" is not in it")
+		case locked.Version != pkg.Version:
+			changes = append(changes, fmt.Sprintf("%s would move from %s to %s", pkg.Name, locked.Version, pkg.Version))
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return shared.NewError(shared.ReasonLockfile, "%s would have to change: %s", v.place.Lockfile(), strings.Join(changes, ", ")).
+		WithHint("run the command without --locked where ggen.lock may change, and commit it")
 }

@@ -41,9 +41,10 @@ func (p *program) removeCommand() *cli.Command {
 	return p.leaf(&cli.Command{
 		Name: "remove", Usage: "remove installed packages", ArgsUsage: "NAME...",
 		Description: `Removes the folder, the entry in ggen.lock and the line in [packs] of ggen.toml.
-What other installed packages need stays, unless --force. No engine is needed.`,
+What other installed packages need stays, and so does what was changed since it was
+installed, unless --force.`,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "force", Usage: "remove also what other packages need"},
+			&cli.BoolFlag{Name: "force", Usage: "remove also what other packages need, and what was changed"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "ask nothing; for scripts"},
 		},
 	}, arity{1, many}, remove)
@@ -60,6 +61,11 @@ func remove(ctx context.Context, v *invocation) error {
 		return err
 	}
 	defer unlock()
+	if !v.flags.Bool("force") {
+		if err := v.checkUnchanged(ctx, v.args); err != nil {
+			return err
+		}
+	}
 	removal, err := v.place.Remove(v.args, v.flags.Bool("force"))
 	if err != nil {
 		return err
@@ -76,6 +82,39 @@ func remove(ctx context.Context, v *invocation) error {
 	}
 	doc.Unused = append(doc.Unused, removal.Unused...)
 	return v.Print(doc)
+}
+
+// checkUnchanged refuses to lose what somebody did to installed packages. What is not
+// installed, or needed by others, is for [project.Place.Remove] to refuse.
+func (v *invocation) checkUnchanged(ctx context.Context, names []string) error {
+	lock, err := v.place.ReadLockfile()
+	if err != nil {
+		return err
+	}
+	var packages []shared.LockedPackage
+	for _, name := range names {
+		pkg, ok := lock.Get(name)
+		if !ok || len(lock.NeededBy(name, names)) > 0 {
+			return nil
+		}
+		if v.place.Present(name) {
+			packages = append(packages, pkg)
+		}
+	}
+	if len(packages) == 0 {
+		return nil
+	}
+	return v.withEngine(ctx, func(s session) error {
+		report, err := s.Verify(ctx, shared.VerifyRequest{Root: v.place.Packages(), Packages: packages})
+		if err != nil {
+			return err
+		}
+		if doc := render.NewVerify(report); !doc.OK {
+			return shared.NewError(shared.ReasonModified, "files of %s were changed since it was installed, and would be lost", strings.Join(doc.Differing(), ", ")).
+				WithHint("`ggen marketplace verify` shows which; --force removes them")
+		}
+		return nil
+	})
 }
 
 func (p *program) verifyCommand() *cli.Command {
@@ -119,7 +158,7 @@ func verify(ctx context.Context, v *invocation) error {
 		if err := v.Print(doc); err != nil || doc.OK {
 			return err
 		}
-		return finding{shared.NewError(shared.ReasonIntegrity, "these packages are not as they were published: %s", strings.Join(doc.Differing(), ", ")).
+		return finding{cause: shared.NewError(shared.ReasonIntegrity, "these packages are not as they were published: %s", strings.Join(doc.Differing(), ", ")).
 			WithHint("`ggen marketplace install --force` puts them back")}
 	})
 }

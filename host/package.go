@@ -91,7 +91,7 @@ func packageLint(ctx context.Context, v *invocation) error {
 		if err := v.Print(doc); err != nil || doc.OK {
 			return err
 		}
-		return finding{shared.NewError(shared.ReasonInvalidPackage, "%s cannot be published as it is", filepath.Base(path)).
+		return finding{cause: shared.NewError(shared.ReasonInvalidPackage, "%s cannot be published as it is", filepath.Base(path)).
 			WithHint("mend what is marked as an error")}
 	})
 }

@@ -93,7 +93,7 @@ func bootstrap(ctx context.Context, v *invocation) error {
 		if err := v.Print(doc); err != nil || doc.Connected > 0 {
 			return err
 		}
-		return finding{shared.NewError(shared.ReasonNoPeers, "none of the addresses could be reached").
+		return finding{cause: shared.NewError(shared.ReasonNoPeers, "none of the addresses could be reached").
 			WithHint("check the addresses, and that the peers are running")}
 	})
 }

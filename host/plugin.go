@@ -107,7 +107,7 @@ func pluginVerify(_ context.Context, v *invocation) error {
 	if err := v.Print(doc); err != nil || doc.OK {
 		return err
 	}
-	return finding{shared.NewError(shared.ReasonEngineInvalid, "%d of %d engine files are not what they should be", wrong, len(verdicts)).
+	return finding{cause: shared.NewError(shared.ReasonEngineInvalid, "%d of %d engine files are not what they should be", wrong, len(verdicts)).
 		WithHint("install them again from where you trust them")}
 }
 

@@ -29,6 +29,7 @@ var schemaFolder = filepath.Join("..", "docs", "schemas")
 var documents = map[string]any{
 	"search": render.Search{}, "info": render.Info{}, "install": render.Install{}, "list": render.List{}, "remove": render.Remove{},
 	"verify": render.Verify{}, "publish": render.Publish{}, "yank": render.Declared{}, "deprecate": render.Declared{},
+	"tree": render.Tree{}, "why": render.Why{}, "outdated": render.Outdated{}, "update": render.Update{},
 	"export": render.Export{}, "import": render.Import{}, "vendor": render.Export{}, "sbom": render.SBOM{}, "info --proof": render.Provenance{},
 	"package new": render.NewPackage{}, "package lint": render.Lint{},
 	"trust list": render.Pins{}, "trust pin": render.Repinned{}, "trust unpin": render.Repinned{},
@@ -248,6 +249,10 @@ func TestDocumentsFollowTheirSchemas(t *testing.T) {
 		{"install app --project proj --dry-run", "install"},
 		{"install app --project proj --save --trust", "install"},
 		{"list --project proj", "list"},
+		{"tree --project proj", "tree"},
+		{"why base --project proj", "why"},
+		{"outdated --project proj", "outdated"},
+		{"update --project proj --dry-run", "update"},
 		{"export all.bundle --project proj", "export"},
 		{"import all.bundle", "import"},
 		{"vendor --project proj", "vendor"},

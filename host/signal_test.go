@@ -100,7 +100,7 @@ func TestOutcome(t *testing.T) {
 	}{
 		{"an error of the contract", t.Context(), shared.NewError(shared.ReasonUntrusted, "no"), shared.ReasonUntrusted, false, 4},
 		{"any other error", t.Context(), errors.New("bug"), shared.ReasonInternal, false, 1},
-		{"a finding was printed", t.Context(), finding{shared.NewError(shared.ReasonIntegrity, "no")}, shared.ReasonIntegrity, true, 5},
+		{"a finding was printed", t.Context(), finding{cause: shared.NewError(shared.ReasonIntegrity, "no")}, shared.ReasonIntegrity, true, 5},
 		{"a deadline", t.Context(), context.DeadlineExceeded, shared.ReasonDeadlineExceeded, false, 6},
 		{"a signal goes before what it caused", interrupted, errors.New("pipe broke"), shared.ReasonCanceled, false, 143},
 	} {

@@ -32,17 +32,24 @@ func (e *Engine) plan(ctx context.Context, req shared.InstallRequest) (*plan, er
 	}
 	locked := map[string]string{}
 	for _, l := range req.Locked {
-		locked[l.Name] = l.Version
+		if l.Version != "" {
+			locked[l.Name] = l.Version
+		}
 		if _, given := source.named[l.Name]; !given {
 			source.named[l.Name] = l.Publisher
 		}
 	}
+	roots = append(roots, e.bystanders(req)...)
 	choices, err := resolve.Solve(ctx, roots, locked, source)
 	if err != nil {
 		return nil, err
 	}
 	p := &plan{diagnostics: source.remarks}
+	affected := affected(req, choices)
 	for _, choice := range choices {
+		if !affected[choice.Name] {
+			continue
+		}
 		pkg := source.chosen[choice.Name]
 		rel := e.catalog.Release(choice.Name, pkg.Publisher, choice.Version.Original())
 		if rel == nil {
@@ -62,6 +69,46 @@ func (e *Engine) plan(ctx context.Context, req shared.InstallRequest) (*plan, er
 		p.steps = append(p.steps, s)
 	}
 	return p, p.checkConsent(req)
+}
+
+// bystanders are the locked packages that nobody asks for now: they stay installed, so
+// what they need has to fit as well. One that this node knows nothing of cannot say.
+func (e *Engine) bystanders(req shared.InstallRequest) (roots []resolve.Requirement) {
+	for _, l := range req.Locked {
+		asked := slices.ContainsFunc(req.Packages, func(ref shared.Ref) bool { return ref.Name == l.Name })
+		if !asked && l.Version != "" && e.catalog.Release(l.Name, l.Publisher, l.Version) != nil {
+			roots = append(roots, resolve.Requirement{Name: l.Name})
+		}
+	}
+	return roots
+}
+
+// affected are the packages that the request leads to, and those whose version in the
+// lockfile has to change for it.
+func affected(req shared.InstallRequest, choices []resolve.Choice) map[string]bool {
+	needs := map[string][]string{}
+	names := map[string]bool{}
+	var add func(name string)
+	add = func(name string) {
+		if !names[name] {
+			names[name] = true
+			for _, need := range needs[name] {
+				add(need)
+			}
+		}
+	}
+	for _, choice := range choices {
+		needs[choice.Name] = choice.Needs
+	}
+	for _, ref := range req.Packages {
+		add(ref.Name)
+	}
+	for _, choice := range choices {
+		if i := slices.IndexFunc(req.Locked, func(l shared.LockedPackage) bool { return l.Name == choice.Name }); i >= 0 && req.Locked[i].Version != choice.Version.Original() {
+			add(choice.Name)
+		}
+	}
+	return names
 }
 
 // catalogSource gives the resolver the catalogue's versions.

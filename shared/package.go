@@ -203,7 +203,8 @@ type InstallRequest struct {
 	// Root is an absolute folder; the package goes to Root/<name>.
 	Root string
 	// Locked are the packages already in the project's lockfile. They keep
-	// their versions unless a requirement excludes them.
+	// their versions unless a requirement excludes them; one without a version keeps
+	// its publisher alone.
 	Locked  []LockedPackage
 	Force   bool // replace folders whose files were changed
 	Offline bool // use only what this node holds

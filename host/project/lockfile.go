@@ -106,12 +106,15 @@ func (l Lockfile) Bytes() ([]byte, error) {
 		if i > 0 && l.Packages[i-1].Name >= pkg.Name {
 			return nil, shared.NewError(shared.ReasonInternal, "the packages of %s are out of order at %s", LockfileName, pkg.Name)
 		}
-		dependencies := make([]string, len(pkg.Dependencies))
-		for i, dep := range slices.Sorted(slices.Values(pkg.Dependencies)) {
-			dependencies[i] = strconv.Quote(dep)
+		fmt.Fprintf(&b, "\n[[package]]\nname = %q\nversion = %q\npublisher = %q\ndigest = %q\ndependencies = [", pkg.Name, pkg.Version, string(pkg.Publisher), string(pkg.Digest))
+		// One a line: two branches that add one each can be merged.
+		for i, dep := range slices.Compact(slices.Sorted(slices.Values(pkg.Dependencies))) {
+			if i == 0 {
+				b.WriteByte('\n')
+			}
+			fmt.Fprintf(&b, "  %q,\n", dep)
 		}
-		fmt.Fprintf(&b, "\n[[package]]\nname = %q\nversion = %q\npublisher = %q\ndigest = %q\ndependencies = [%s]\n",
-			pkg.Name, pkg.Version, string(pkg.Publisher), string(pkg.Digest), strings.Join(slices.Compact(dependencies), ", "))
+		b.WriteString("]\n")
 	}
 	return b.Bytes(), nil
 }
@@ -156,6 +159,10 @@ type lockedPackage struct {
 // would not have written, except for order and layout. Errors: LOCKFILE with
 // metadata file, line and, where known, column.
 func ParseLockfile(file string, data []byte) (Lockfile, error) {
+	if line := conflictMarker(data); line > 0 {
+		return Lockfile{}, lockfileError(file, line, 1, "a merge has left its markers here").
+			WithHint("take either side of the file (`git checkout --theirs %s`), then run `ggen marketplace install` with what is missing", LockfileName)
+	}
 	var doc lockfileDocument
 	decoder := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
 	if err := decoder.Decode(&doc); err != nil {
@@ -187,6 +194,21 @@ func ParseLockfile(file string, data []byte) (Lockfile, error) {
 	}
 	slices.SortFunc(l.Packages, func(a, b shared.LockedPackage) int { return strings.Compare(a.Name, b.Name) })
 	return l, nil
+}
+
+// conflictMarker is the first line that version control writes between two sides of a
+// merge, or 0.
+func conflictMarker(data []byte) int {
+	number := 0
+	for line := range bytes.Lines(data) {
+		number++
+		for _, marker := range []string{"<<<<<<< ", ">>>>>>> ", "||||||| "} {
+			if bytes.HasPrefix(line, []byte(marker)) {
+				return number
+			}
+		}
+	}
+	return 0
 }
 
 func lockfileError(file string, line, column int, format string, args ...any) *shared.Error {

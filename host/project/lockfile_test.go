@@ -85,15 +85,15 @@ func TestParseLockfileRefuses(t *testing.T) {
 		{"what is not TOML", `version = 1`, `version 1`, "", 2},
 		{"another format version", `version = 1`, `version = 2`, "newer than this ggen", 2},
 		{"no format version", `version = 1`, ``, "version = 1", 1},
-		{"an unknown key", `name = "base"`, `name = "base"` + "\n" + `evil = 1`, "unknown key", 13},
-		{"a name that is a path", `name = "base"`, `name = "../base"`, "name:", 12},
+		{"an unknown key", `name = "base"`, `name = "base"` + "\n" + `evil = 1`, "unknown key", 15},
+		{"a name that is a path", `name = "base"`, `name = "../base"`, "name:", 14},
 		{"a version that is a range", `version = "1.0.0"`, `version = "1.x"`, "version:", 6},
 		{"a version with escapes", `version = "1.0.0"`, `version = "1.0.0\u001b[31m"`, "version:", 6},
 		{"a publisher that is shortened", strings.Repeat("ab", 32), "abababab", "publisher:", 7},
 		{"a digest of another kind", `digest = "sha256:`, `digest = "md5:`, "digest:", 8},
-		{"a dependency that is a path", `["base"]`, `["/etc"]`, "dependencies:", 9},
-		{"a package that occurs twice", `name = "base"`, `name = "app"`, "occurs twice", 12},
-		{"the marks of a merge", "[[package]]", "<<<<<<< HEAD\n[[package]]", "", 4},
+		{"a dependency that is a path", `  "base",`, `  "/etc",`, "dependencies:", 9},
+		{"a package that occurs twice", `name = "base"`, `name = "app"`, "occurs twice", 14},
+		{"the marks of a merge", "[[package]]", "<<<<<<< HEAD\n[[package]]", "a merge has left its markers", 4},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			text := strings.Replace(string(good), tc.old, tc.new, 1)
