@@ -146,9 +146,7 @@ func (c *catalogSource) Versions(ctx context.Context, name, publisher string) ([
 	for _, rel := range pkg.Releases {
 		v := resolve.Version{Version: rel.Semver(), Yanked: rel.Yanked}
 		for _, dep := range rel.Dependencies {
-			if !dep.Optional {
-				v.Requires = append(v.Requires, resolve.Requirement{Name: dep.Name, Publisher: string(dep.Publisher), Range: dep.Constraint})
-			}
+			v.Requires = append(v.Requires, resolve.Requirement{Name: dep.Name, Publisher: string(dep.Publisher), Range: dep.Constraint, Optional: dep.Optional})
 		}
 		versions = append(versions, v)
 	}

@@ -42,8 +42,9 @@ func (u universe) Versions(_ context.Context, name, publisher string) ([]resolve
 }
 
 func requirement(text string) resolve.Requirement {
+	text, optional := strings.CutPrefix(text, "?")
 	name, r, _ := strings.Cut(text, " ")
-	return resolve.Requirement{Name: name, Range: r}
+	return resolve.Requirement{Name: name, Range: r, Optional: optional}
 }
 
 func solve(t testing.TB, u universe, locked map[string]string, roots ...string) (string, error) {
@@ -75,7 +76,10 @@ func TestSolve(t *testing.T) {
 		{"unless it is excluded", universe{"a@1.0.0": nil, "a@1.1.0": nil}, map[string]string{"a": "1.0.0"}, []string{"a >=1.1"}, "a@1.1.0"},
 		{"yanked ones are passed over", universe{"a@1.0.0": nil, "a@1.1.0!": nil}, nil, []string{"a"}, "a@1.0.0"},
 		{"unless they are locked", universe{"a@1.0.0": nil, "a@1.1.0!": nil}, map[string]string{"a": "1.1.0"}, []string{"a"}, "a@1.1.0"},
-		{"or named", universe{"a@1.0.0": nil, "a@1.1.0!": nil}, nil, []string{"a 1.1.0"}, "a@1.1.0"},
+		{"a version that needs what does not exist is passed over", universe{"a@1.0.0": nil, "a@1.1.0": {"nowhere"}}, nil, []string{"a"}, "a@1.0.0"},
+		{"what is optional is not installed for that", universe{"a@1.0.0": {"?b ^1"}, "b@1.0.0": nil}, nil, []string{"a"}, "a@1.0.0"},
+		{"but must fit where others need it", universe{"a@1.0.0": {"?b ^1"}, "b@1.0.0": nil, "b@2.0.0": nil}, nil, []string{"a", "b"}, "b@1.0.0 a@1.0.0"},
+		{"and may be unknown", universe{"a@1.0.0": {"?b ^1"}}, nil, []string{"a"}, "a@1.0.0"},
 		{"previews are passed over", universe{"a@1.0.0": nil, "a@2.0.0-rc.1": nil}, nil, []string{"a"}, "a@1.0.0"},
 		{"unless there is nothing else", universe{"a@2.0.0-rc.1": nil}, nil, []string{"a"}, "a@2.0.0-rc.1"},
 		{"a conflict is avoided by an older version", universe{
@@ -91,6 +95,107 @@ func TestSolve(t *testing.T) {
 				t.Fatalf("got %q, %v; want %q", got, err, tc.want)
 			}
 		})
+	}
+}
+
+// TestPublishedCases are the examples of the algorithm's description (solver.md of
+// Dart's pub), which each show one of its steps.
+func TestPublishedCases(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		u     universe
+		roots []string
+		want  string // empty: there is no solution
+		says  []string
+	}{
+		{
+			"no conflicts",
+			universe{"foo@1.0.0": {"bar ^1.0.0"}, "bar@1.0.0": nil, "bar@2.0.0": nil},
+			[]string{"foo ^1.0.0"},
+			"bar@1.0.0 foo@1.0.0", nil,
+		},
+		{
+			"avoiding conflict during decision making",
+			universe{"foo@1.1.0": {"bar ^2.0.0"}, "foo@1.0.0": nil, "bar@1.0.0": nil, "bar@1.1.0": nil, "bar@2.0.0": nil},
+			[]string{"foo ^1.0.0", "bar ^1.0.0"},
+			"bar@1.1.0 foo@1.0.0", nil,
+		},
+		{
+			"performing conflict resolution",
+			universe{"foo@2.0.0": {"bar ^1.0.0"}, "foo@1.0.0": nil, "bar@1.0.0": {"foo ^1.0.0"}},
+			[]string{"foo >=1.0.0"},
+			"foo@1.0.0", nil,
+		},
+		{
+			"conflict resolution with a partial satisfier",
+			universe{
+				"foo@1.1.0": {"left ^1.0.0", "right ^1.0.0"}, "foo@1.0.0": nil, "left@1.0.0": {"shared >=1.0.0"}, "right@1.0.0": {"shared <2.0.0"},
+				"shared@2.0.0": nil, "shared@1.0.0": {"target ^1.0.0"}, "target@2.0.0": nil, "target@1.0.0": nil,
+			},
+			[]string{"foo ^1.0.0", "target ^2.0.0"},
+			"foo@1.0.0 target@2.0.0", nil,
+		},
+		{
+			"linear error reporting",
+			universe{"foo@1.0.0": {"bar ^2.0.0"}, "bar@2.0.0": {"baz ^3.0.0"}, "baz@1.0.0": nil, "baz@3.0.0": nil},
+			[]string{"foo ^1.0.0", "baz ^1.0.0"},
+			"",
+			[]string{"you ask for foo ^1.0.0", "foo@1.0.0 needs bar ^2.0.0", "bar@2.0.0 needs baz ^3.0.0", "you ask for baz ^1.0.0"},
+		},
+		{
+			"branching error reporting",
+			universe{
+				"foo@1.0.0": {"a ^1.0.0", "b ^1.0.0"}, "foo@1.1.0": {"x ^1.0.0", "y ^1.0.0"}, "a@1.0.0": {"b ^2.0.0"}, "b@1.0.0": nil, "b@2.0.0": nil,
+				"x@1.0.0": {"y ^2.0.0"}, "y@1.0.0": nil, "y@2.0.0": nil,
+			},
+			[]string{"foo ^1.0.0"},
+			"",
+			[]string{"foo@1.0.0 needs a ^1.0.0", "a@1.0.0 needs b ^2.0.0", "foo@1.0.0 needs b ^1.0.0", "foo@1.1.0 needs x ^1.0.0", "x@1.0.0 needs y ^2.0.0", "foo@1.1.0 needs y ^1.0.0"},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := solve(t, tc.u, nil, tc.roots...)
+			if (err == nil) != (tc.want != "") || got != tc.want {
+				t.Fatalf("got %q, %v; want %q", got, err, tc.want)
+			}
+			for _, say := range tc.says {
+				if !strings.Contains(err.Error(), say) {
+					t.Errorf("%q is missing in: %v", say, err)
+				}
+			}
+		})
+	}
+}
+
+// TestAnEntangledGraphIsDecided: without learning, a search tries 10^30 combinations
+// here. Two packages in one corner contradict each other, and thirty others, which
+// have nothing to do with that, have ten versions each.
+func TestAnEntangledGraphIsDecided(t *testing.T) {
+	u := universe{}
+	var roots []string
+	for i := range 30 {
+		for v := range 10 {
+			u[fmt.Sprintf("p%02d@%d.0.0", i, v+1)] = []string{fmt.Sprintf("q%02d", i)}
+			u[fmt.Sprintf("q%02d@%d.0.0", i, v+1)] = nil
+		}
+		roots = append(roots, fmt.Sprintf("p%02d", i))
+	}
+	for v := range 10 {
+		u[fmt.Sprintf("left@%d.0.0", v+1)] = []string{"core ^1"}
+		u[fmt.Sprintf("right@%d.0.0", v+1)] = []string{"core ^2"}
+	}
+	u["core@1.0.0"], u["core@2.0.0"] = nil, nil
+	_, err := solve(t, u, nil, append(roots, "left", "right")...)
+	if !errors.Is(err, shared.ReasonUnsatisfiable) {
+		t.Fatalf("got %v", err)
+	}
+	for _, say := range []string{"left (every version) needs core ^1", "right (every version) needs core ^2"} {
+		if !strings.Contains(err.Error(), say) {
+			t.Errorf("%q is missing in: %v", say, err)
+		}
+	}
+	if strings.Contains(err.Error(), "p01") {
+		t.Errorf("what has nothing to do with it is told: %v", err)
 	}
 }
 
@@ -222,17 +327,24 @@ func TestANameMeansOnePublisher(t *testing.T) {
 	u := universe{"a@1.0.0": {"lib"}, "b@1.0.0": {"lib"}, "lib@1.0.0": nil}
 	for _, tc := range []struct {
 		name, a, b string
+		roots      string
 		ok         bool
 	}{
-		{"nobody names one", "", "", true},
-		{"one does, before it is chosen", "acme", "", true},
-		{"both the same", "acme", "acme", true},
-		{"two different ones", "acme", "evil", false},
-		{"one that the name does not mean", "", "evil", false},
+		{"nobody names one", "", "", "a lib b", true},
+		{"one does, and nobody else says whom", "acme", "", "a b", true},
+		{"both the same", "acme", "acme", "a b", true},
+		{"two different ones", "acme", "evil", "a b", false},
+		{"one that the name does not mean", "", "evil", "a b", false},
+		{"another one than the user means", "evil", "", "a lib b", false},
+		{"the same, whatever the order", "evil", "", "lib b a", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			named := naming{u, map[string]string{"a": tc.a, "b": tc.b}}
-			_, err := resolve.Solve(t.Context(), []resolve.Requirement{{Name: "a"}, {Name: "lib"}, {Name: "b"}}, nil, named)
+			var roots []resolve.Requirement
+			for name := range strings.FieldsSeq(tc.roots) {
+				roots = append(roots, resolve.Requirement{Name: name})
+			}
+			_, err := resolve.Solve(t.Context(), roots, nil, named)
 			if tc.ok != (err == nil) || err != nil && !errors.Is(err, shared.ReasonUntrusted) {
 				t.Fatalf("got %v, want ok=%v", err, tc.ok)
 			}

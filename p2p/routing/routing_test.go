@@ -144,10 +144,12 @@ func TestHead(t *testing.T) {
 		})
 	})
 	t.Run("a newer head beats an older one that arrives first", func(t *testing.T) {
-		// The peer with the older head is near, the one with the newer head far.
+		// The peer with the older head is near, the one with the newer head far, but
+		// not so far that three round trips (a stream to negotiate, a request of the
+		// routing table's in front) do not fit into the grace of 200 ms.
 		links := p2ptest.Links{Between: func(from, to int) time.Duration {
 			if from == 2 || to == 2 {
-				return 70 * time.Millisecond
+				return 30 * time.Millisecond
 			}
 			return 5 * time.Millisecond
 		}}
