@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/term"
+
+	"ggen.dev/marketplace/shared"
 )
 
 // version is set by the linker when a release is built.
@@ -31,6 +33,7 @@ func realMain(with engines) exitCode {
 		stdinTerminal:  term.IsTerminal(int(os.Stdin.Fd())),
 		stdoutTerminal: term.IsTerminal(int(os.Stdout.Fd())), stderrTerminal: term.IsTerminal(int(os.Stderr.Fd())),
 	}
+	p.password = func(ctx context.Context) (string, error) { return readPassword(ctx, int(os.Stdin.Fd())) }
 	if p.stdoutTerminal {
 		if columns, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
 			p.width = columns
@@ -39,6 +42,34 @@ func realMain(with engines) exitCode {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
 	return p.run(ctx)
+}
+
+// readPassword reads a line from a terminal that does not show it. When ctx ends first,
+// the terminal is as it was.
+func readPassword(ctx context.Context, fd int) (string, error) {
+	before, err := term.GetState(fd)
+	if err != nil {
+		return "", shared.NewError(shared.ReasonInvalidArgument, "the terminal cannot be read without echo: %w", err)
+	}
+	type result struct {
+		line []byte
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() { // ends with the process, if nobody ever answers
+		line, err := term.ReadPassword(fd)
+		read <- result{line, err}
+	}()
+	select {
+	case r := <-read:
+		if r.err != nil {
+			return "", shared.NewError(shared.ReasonInvalidArgument, "read the passphrase: %w", r.err)
+		}
+		return string(r.line), nil
+	case <-ctx.Done():
+		_ = term.Restore(fd, before) // nothing else can be done about it
+		return "", context.Cause(ctx)
+	}
 }
 
 // untilSignal ends the context at the first SIGINT or SIGTERM, with the signal as

@@ -27,7 +27,8 @@ type program struct {
 	engines        engines
 
 	stdinTerminal, stdoutTerminal, stderrTerminal bool
-	width                                         int // columns of stdout; 0 when not known
+	password                                      func(ctx context.Context) (string, error) // from the terminal, without echo
+	width                                         int                                       // columns of stdout; 0 when not known
 }
 
 // run carries out the command line and says how the process should end.

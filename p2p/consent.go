@@ -134,7 +134,7 @@ func (p *plan) warn(ctx context.Context, e *Engine, s *step, advice *shared.Depr
 // oldEnough leaves out the releases that this node has known for less than minAge,
 // but not those that keep is true for. Errors: UNTRUSTED if none is left.
 func (e *Engine) oldEnough(pkg catalog.Package, minAge time.Duration, keep func(*catalog.Release) bool) (catalog.Package, []shared.Diagnostic, error) {
-	if minAge <= 0 || pkg.Publisher == e.publisherID {
+	if minAge <= 0 || pkg.Publisher == e.ring.ID() {
 		return pkg, nil, nil
 	}
 	var old []*catalog.Release

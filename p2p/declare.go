@@ -17,11 +17,11 @@ func (e *Engine) Declare(ctx context.Context, s shared.Statement) (receipt share
 	if err != nil {
 		return receipt, named(err, "%s %s", s.Kind, s.Package)
 	}
-	size, update, err := e.catalog.Declare(e.key, entry)
+	size, update, err := e.catalog.Declare(e.ring, entry)
 	if err != nil {
 		return receipt, named(err, "%s %s", s.Kind, s.Package)
 	}
-	receipt = shared.DeclareReceipt{Publisher: e.publisherID, LogSize: size, Unchanged: update == nil}
+	receipt = shared.DeclareReceipt{Publisher: e.ring.ID(), LogSize: size, Unchanged: update == nil}
 	if update == nil {
 		return receipt, nil
 	}
@@ -37,7 +37,7 @@ func (e *Engine) Declare(ctx context.Context, s shared.Statement) (receipt share
 			Message: "no peer is connected: others learn of it when they connect", Hint: connectHint,
 		})
 	}
-	e.background(func(ctx context.Context) { _, _ = e.routing.PutHead(ctx, e.publisherID, e.headRecord(e.publisherID)) })
+	e.background(func(ctx context.Context) { _, _ = e.routing.PutHead(ctx, e.ring.ID(), e.headRecord(e.ring.ID())) })
 	return receipt, nil
 }
 

@@ -63,12 +63,12 @@ type Config struct {
 
 // Engine is a running peer. Its methods may be called concurrently.
 type Engine struct {
-	cfg         Config
-	log         *slog.Logger
-	started     time.Time
-	instance    string
-	key         *publisher.Key
-	publisherID shared.PublisherID
+	cfg        Config
+	log        *slog.Logger
+	started    time.Time
+	instance   string
+	ring       *publisher.Keyring
+	keysChange sync.Mutex // held while keys are changed
 
 	db         *store.DB
 	store      *store.Store
@@ -131,6 +131,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	if err := e.openNetwork(ctx); err != nil {
 		return nil, err
 	}
+	e.background(e.keepFresh)
 	return e, nil
 }
 
@@ -152,10 +153,7 @@ func (e *Engine) openDisk() error {
 	if err := makeFolder(keys); err != nil {
 		return err
 	}
-	if e.key, err = publisher.LoadOrCreateKey(filepath.Join(keys, "publisher.key")); err != nil {
-		return err
-	}
-	if e.publisherID, err = publisher.IDOf(e.key); err != nil {
+	if e.ring, err = publisher.OpenKeyring(keys); err != nil {
 		return err
 	}
 	if e.store, err = store.Open(filepath.Join(e.cfg.Home, "content"), store.Options{MaxBytes: e.cfg.MaxContent}); err != nil {

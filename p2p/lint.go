@@ -47,7 +47,7 @@ func (e *Engine) lint(ctx context.Context, tree io.Reader) (receipt shared.Publi
 	case err == nil:
 		d.remarks = nil // they are among the findings
 		findings := receipt.Findings
-		receipt = d.receipt(e.publisherID)
+		receipt = d.receipt(e.ring.ID())
 		receipt.Findings = findings
 		d.show(&receipt)
 	case isMistake(err):

@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"sync"
 	"time"
@@ -46,9 +47,12 @@ func (e *Engine) judge(_ context.Context, _ peer.ID, data []byte) gossip.Verdict
 	case err != nil:
 		return gossip.Ignore // a clock ahead of ours, keys that were replaced: not the fault of whoever passed it on
 	}
-	_, known, _ := e.catalog.Head(v.Chain.ID)
+	chain, known, _ := e.catalog.Head(v.Chain.ID)
+	if _, replaces := v.Chain.Replaces(chain); replaces {
+		return gossip.Accept
+	}
 	_, out := e.catalog.Quarantined(v.Chain.ID)
-	same := known.Size == v.Head.Size && known.Hash == v.Head.Hash && !v.Head.Time.After(known.Time)
+	same := known.Size == v.Head.Size && known.Hash == v.Head.Hash && !v.Head.Newer(known)
 	if out || same || v.Head.Size < known.Size {
 		return gossip.Ignore // nothing new, and no fault of whoever passed it on
 	}
@@ -86,11 +90,11 @@ func (e *Engine) apply(u publisher.Update) error {
 			Kind: shared.EventQuarantined, Package: shared.PackageSummary{Publisher: forked.First.Publisher}, Message: forked.Error(),
 		})
 	}
+	for _, name := range change.Packages { // even with an error: a recovery may have come first
+		e.index(name, change.Publisher)
+	}
 	if err != nil {
 		return err
-	}
-	for _, name := range change.Packages {
-		e.index(name, change.Publisher)
 	}
 	for _, rel := range change.Releases {
 		e.feed.publish(shared.Event{Kind: shared.EventRelease, Package: summaryOf(rel)})
@@ -104,8 +108,10 @@ func (e *Engine) index(name string, id shared.PublisherID) {
 	for _, pkg := range e.catalog.Lookup(name) {
 		if pkg.Publisher == id {
 			e.search.Put(docOf(pkg))
+			return
 		}
 	}
+	e.search.Remove(name, id) // a recovery has made it void
 }
 
 func docOf(pkg catalog.Package) search.Doc {
@@ -188,20 +194,21 @@ func (e *Engine) learn(ctx context.Context) error {
 // headCodec verifies head records of the DHT: an update without entries.
 type headCodec struct{}
 
-// Check implements routing.HeadCodec.
-func (headCodec) Check(publisherHex string, value []byte) (size int64, err error) {
+// Check implements routing.HeadCodec: the keys decide, then the size of the log, then
+// the time. What follows a chain's order is less than any further document of it.
+func (headCodec) Check(publisherHex string, value []byte) (order string, err error) {
 	u, err := publisher.ParseUpdate(value)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	v, err := u.Verify(time.Now())
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	if string(v.Chain.ID) != publisherHex || len(u.Entries) > 0 {
-		return 0, errors.New("the record is another publisher's, or no head")
+		return "", errors.New("the record is another publisher's, or no head")
 	}
-	return v.Head.Size, nil
+	return fmt.Sprintf("%s/%012d/%012d", v.Chain.Order(), v.Head.Size, v.Head.Time.Unix()), nil
 }
 
 // headRecord is the DHT record of a publisher's newest head, nil if it is unknown.
@@ -220,8 +227,8 @@ type kept struct{ e *Engine }
 // Heads implements routing.Kept.
 func (k kept) Heads() iter.Seq2[shared.PublisherID, []byte] {
 	return func(yield func(shared.PublisherID, []byte) bool) {
-		if record := k.e.headRecord(k.e.publisherID); record != nil {
-			yield(k.e.publisherID, record)
+		if record := k.e.headRecord(k.e.ring.ID()); record != nil {
+			yield(k.e.ring.ID(), record)
 		}
 	}
 }
@@ -266,21 +273,22 @@ func (r replicated) Heads() iter.Seq[replicate.Head] {
 
 // Wants implements replicate.Catalog.
 func (r replicated) Wants(head replicate.Head) (from int64, wanted bool) {
-	_, known, ok := r.e.catalog.Head(head.Publisher)
+	_, _, ok := r.e.catalog.Head(head.Publisher)
 	held := r.e.catalog.Held(head.Publisher)
-	_, out := r.e.catalog.Quarantined(head.Publisher)
 	publishers, _ := r.e.catalog.Count()
-	switch {
-	case !ok && publishers >= catalog.MaxPublishers:
+	if !ok && publishers >= catalog.MaxPublishers {
 		return 0, false // full: what is known is kept up to date
-	case out:
-		return 0, false // nothing more is accepted, and asking would only look like a lie
+	}
+	ref := catalog.HeadRef{Publisher: head.Publisher, Size: head.Size, Hash: head.Hash}
+	switch {
 	case !ok:
 		return 0, head.Size > 0
+	case r.e.catalog.Refused(ref):
+		return 0, false // nobody can have changed its mind: asking again would only look like a lie
+	case r.e.catalog.Contradicts(ref):
+		return head.Size, true // a fork, or a recovery
 	case head.Size > held:
 		return held, true
-	case head.Size == known.Size && head.Hash != known.Hash:
-		return head.Size, true
 	}
 	return 0, false
 }
@@ -315,6 +323,8 @@ func (r replicated) Apply(_ context.Context, _ peer.ID, update []byte) error {
 	switch {
 	case err == nil, errors.Is(err, publisher.ErrStale), errors.As(err, &forked):
 		return nil // a fork is its publisher's fault, and telling us was right
+	case errors.Is(err, publisher.ErrGap):
+		return nil // what is wanted then says how to go on
 	case errors.Is(err, shared.ReasonLimitExceeded):
 		return nil // no room for this one; the rest of the exchange goes on
 	case errors.Is(err, publisher.ErrInvalid):

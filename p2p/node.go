@@ -49,7 +49,7 @@ func (e *Engine) Status(ctx context.Context) (shared.NodeStatus, error) {
 		PeerID: e.node.PeerID().String(), ListenAddresses: e.node.Addresses(),
 		Reachability: e.node.Reachability(), DHTMode: e.node.DHTMode(),
 		BootstrapCount: len(e.cfg.Bootstrap), ConnectedPeers: len(e.node.Connected()), KnownPeers: e.node.KnownPeers(),
-		RoutingTable: e.node.RoutingTableSize(), Publisher: e.publisherID, Publishers: publishers, Releases: releases,
+		RoutingTable: e.node.RoutingTableSize(), Publisher: e.ring.ID(), Publishers: publishers, Releases: releases,
 		StartedAt: e.started, Version: e.cfg.Version,
 	}
 	for _, rel := range e.heldReleases() {

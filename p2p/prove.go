@@ -81,7 +81,7 @@ func (e *Engine) proveEntry(p *shared.Provenance, at int64) error {
 	p.Entry, p.EntryHash, p.EntryTime, p.PathLength = at, digestOfHash(leaf), time.Unix(said.Time, 0).UTC(), len(proof)
 	p.LogSize, p.LogHash, p.HeadTime = head.Size, digestOfHash(head.Hash), head.Time.UTC()
 	for i, root := range chain.Roots {
-		proven := shared.ProvenRoot{Version: root.Version, Digest: chain.DigestOf(i), Threshold: root.Threshold}
+		proven := shared.ProvenRoot{Version: root.Version, Digest: chain.DigestOf(i), Threshold: root.Threshold, Recovers: root.Recovers}
 		for _, key := range root.Keys {
 			proven.Keys = append(proven.Keys, base64.StdEncoding.EncodeToString(key))
 		}

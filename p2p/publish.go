@@ -39,7 +39,7 @@ func (e *Engine) Publish(ctx context.Context, req shared.PublishRequest, tree io
 	if err != nil {
 		return receipt, err
 	}
-	receipt = d.receipt(e.publisherID)
+	receipt = d.receipt(e.ring.ID())
 	switch {
 	case req.DryRun:
 		d.show(&receipt)
@@ -73,7 +73,7 @@ func (e *Engine) draft(packed *archive.Packed) (draft, error) {
 		return draft{}, named(err, "publish %s", m.Name)
 	}
 	d := draft{packed: packed, manifest: m, remarks: remarks, index: index, body: releaseOf(m, packed.Index, index)}
-	d.entry, err = publisher.Entry{Kind: publisher.KindRelease, Publisher: e.publisherID, Time: e.now().Unix(), Release: &d.body}.Encode()
+	d.entry, err = publisher.Entry{Kind: publisher.KindRelease, Publisher: e.ring.ID(), Time: e.now().Unix(), Release: &d.body}.Encode()
 	if err != nil {
 		return draft{}, shared.NewError(shared.ReasonInvalidManifest, "%s: %w", m.File, err).With("file", m.File)
 	}
@@ -130,7 +130,7 @@ func (e *Engine) release(ctx context.Context, req shared.PublishRequest, d draft
 	}
 	receipt.LogSize = rel.Entry + 1
 	receipt.Unchanged = update == nil && before.Digest == ""
-	if err := e.catalog.Pin(map[string]shared.PublisherID{d.body.Name: e.publisherID}); err != nil {
+	if err := e.catalog.Pin(map[string]shared.PublisherID{d.body.Name: e.ring.ID()}); err != nil {
 		receipt.Diagnostics = append(receipt.Diagnostics, shared.Diagnostic{
 			Severity: shared.SeverityWarning, Reason: shared.ReasonUntrusted, Message: err.Error(),
 			Hint: "your release is published under your own ID; on this machine the bare name still means the other publisher",
@@ -149,11 +149,11 @@ func (e *Engine) release(ctx context.Context, req shared.PublishRequest, d draft
 // transaction, so that the two are never apart.
 func (e *Engine) state(req shared.PublishRequest, d draft) (*catalog.Release, *publisher.Update, error) {
 	if req.RequestID == "" {
-		return e.catalog.Publish(e.key, d.body)
+		return e.catalog.Publish(e.ring, d.body)
 	}
 	made := executed{Time: e.now(), Digest: d.body.Archive.Digest}
 	var leaving []string
-	rel, update, err := e.catalog.PublishWith(e.key, d.body, func(tx *bbolt.Tx) (err error) {
+	rel, update, err := e.catalog.PublishWith(e.ring, d.body, func(tx *bbolt.Tx) (err error) {
 		leaving, err = e.requests.note(tx, req.RequestID, made)
 		return err
 	})
@@ -171,11 +171,11 @@ func (e *Engine) indexAll(entries [][]byte) {
 		switch {
 		case err != nil: // own ones are in order
 		case entry.Release != nil:
-			e.index(entry.Release.Name, e.publisherID)
+			e.index(entry.Release.Name, e.ring.ID())
 		case entry.Yank != nil:
-			e.index(entry.Yank.Name, e.publisherID)
+			e.index(entry.Yank.Name, e.ring.ID())
 		case entry.Advice != nil:
-			e.index(entry.Advice.Name, e.publisherID)
+			e.index(entry.Advice.Name, e.ring.ID())
 		}
 	}
 }

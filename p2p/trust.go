@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"ggen.dev/marketplace/p2p/catalog"
-	"ggen.dev/marketplace/p2p/publisher"
 	"ggen.dev/marketplace/p2p/trust"
 	"ggen.dev/marketplace/shared"
 )
@@ -231,22 +230,10 @@ func (e *Engine) SignTrustCatalogue(ctx context.Context, draft shared.TrustCatal
 	if err := ctx.Err(); err != nil {
 		return nil, shared.AsError(err)
 	}
-	chain, err := e.ownChain()
+	keys, err := e.ring.Signers()
 	if err != nil {
 		return nil, err
 	}
 	draft.Issued = e.now()
-	return trust.Sign(draft, chain, e.key)
-}
-
-// ownChain are the root documents of this node's publisher, released or not.
-func (e *Engine) ownChain() (publisher.Chain, error) {
-	if chain, _, ok := e.catalog.Head(e.publisherID); ok {
-		return chain, nil
-	}
-	root, err := publisher.NewRoot(e.key)
-	if err != nil {
-		return publisher.Chain{}, err
-	}
-	return publisher.ParseChain([][]byte{root})
+	return trust.Sign(draft, e.ring.Chain(), keys...)
 }

@@ -97,6 +97,10 @@ func (t *trial) steps() []step {
 		{"Export", t.export},
 		{"Import", t.importBundle},
 		{"Prove", t.prove},
+		{"PublisherKeys", t.keys},
+		{"MakeKey", t.makeKey},
+		{"ChangeKeys", t.rotate},
+		{"ExportKey", t.exportKey},
 		{"Status", t.status},
 		{"Peers", t.peers},
 		{"Bootstrap", t.bootstrap},
@@ -270,6 +274,29 @@ func (t *trial) importBundle(ctx context.Context) (string, error) {
 func (t *trial) prove(ctx context.Context) (string, error) {
 	proven, err := t.m.Prove(ctx, shared.Ref{Name: trialName}, "package.toml")
 	return fmt.Sprintf("%d entries, %d root documents", proven.LogSize, len(proven.Roots)), err
+}
+
+// passphrase is of keys that live as long as the trial.
+const passphrase = "a selftest's passphrase" //nolint:gosec // guards nothing
+
+func (t *trial) keys(ctx context.Context) (string, error) {
+	keys, err := t.m.PublisherKeys(ctx)
+	return fmt.Sprintf("root document %d", keys.Root), err
+}
+
+func (t *trial) makeKey(ctx context.Context) (string, error) {
+	key, err := t.m.MakeKey(ctx, passphrase)
+	return fmt.Sprintf("%d bytes", len(key.Sealed)), err
+}
+
+func (t *trial) rotate(ctx context.Context) (string, error) {
+	receipt, err := t.m.ChangeKeys(ctx, shared.KeyChange{Action: shared.KeyRotate})
+	return fmt.Sprintf("root document %d, %d entries", receipt.Keys.Root, receipt.Keys.LogSize), err
+}
+
+func (t *trial) exportKey(ctx context.Context) (string, error) {
+	key, err := t.m.ExportKey(ctx, "", passphrase)
+	return fmt.Sprintf("%d bytes", len(key.Sealed)), err
 }
 
 func (t *trial) status(ctx context.Context) (string, error) {

@@ -78,4 +78,5 @@ type ProvenRoot struct {
 	Digest    Digest   // of its signed bytes; the first one's is the publisher's ID
 	Keys      []string // public keys in base64
 	Threshold int
+	Recovers  bool // the recovery key of the document before has signed it, and not its keys
 }

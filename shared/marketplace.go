@@ -58,6 +58,9 @@ type Marketplace interface {
 	// Bundles is about machines without a network, and proofs.
 	Bundles
 
+	// Keys is about who signs what this node publishes.
+	Keys
+
 	// Status tells how this node stands in the network.
 	Status(ctx context.Context) (NodeStatus, error)
 

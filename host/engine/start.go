@@ -170,12 +170,12 @@ func arguments(spec launch.Spec) []string {
 }
 
 // environment is ours without what would make the engine take itself for a
-// go-plugin child.
+// go-plugin child, and without a secret that it needs no longer than a call.
 func environment() []string {
-	cookie := rpc.Handshake().MagicCookieKey + "="
+	cookie, passphrase := rpc.Handshake().MagicCookieKey+"=", launch.PassphraseVariable+"="
 	var env []string
 	for _, pair := range os.Environ() {
-		if !strings.HasPrefix(pair, cookie) && !strings.HasPrefix(pair, "PLUGIN_") {
+		if !strings.HasPrefix(pair, cookie) && !strings.HasPrefix(pair, passphrase) && !strings.HasPrefix(pair, "PLUGIN_") {
 			env = append(env, pair)
 		}
 	}

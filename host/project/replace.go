@@ -24,6 +24,33 @@ func WriteFile(file string, data []byte) (err error) {
 	return replace(root, filepath.Base(file), data, 0o644)
 }
 
+// WriteSecret writes a new file that only its owner may read. Errors: INVALID_ARGUMENT
+// when there is one of this name, STORAGE, STORAGE_FULL.
+func WriteSecret(file string, data []byte) (err error) {
+	root, err := os.OpenRoot(filepath.Dir(file))
+	if err != nil {
+		return storageError("write "+file, err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	name := filepath.Base(file)
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return shared.NewError(shared.ReasonInvalidArgument, "%s exists already", file).WithHint("name another file: a key is never overwritten")
+	}
+	if err != nil {
+		return storageError("write "+file, err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = root.Remove(name) // the first error says more
+		return storageError("write "+file, err)
+	}
+	return storageError("write "+file, syncFolder(root, "."))
+}
+
 // replace puts data in the place of name (relative to root, with slashes) so that
 // a reader, or whoever looks after a power cut, sees the old file or the new one.
 func replace(root *os.Root, name string, data []byte, perm fs.FileMode) (err error) {

@@ -109,10 +109,11 @@ type Provenance struct {
 
 // ProvenRoot is a root document.
 type ProvenRoot struct {
-	Version   int           `json:"version"`   // 1, 2, 3…
-	Digest    shared.Digest `json:"digest"`    // of what its keys signed; that of the first is the publisher's ID
-	Keys      []string      `json:"keys"`      // Ed25519 public keys in base64
-	Threshold int           `json:"threshold"` // signatures that are needed
+	Version   int           `json:"version"`            // 1, 2, 3…
+	Digest    shared.Digest `json:"digest"`             // of what its keys signed; that of the first is the publisher's ID
+	Keys      []string      `json:"keys"`               // Ed25519 public keys in base64
+	Threshold int           `json:"threshold"`          // signatures that are needed
+	Recovers  bool          `json:"recovers,omitempty"` // the recovery key of the document before has signed it, and not its keys
 }
 
 // NewProvenance takes over a proof.
@@ -154,6 +155,10 @@ func (d Provenance) Text(p *Page) {
 	}
 	say("That root hash is signed%s by %s.", when(" on ", d.HeadTime), keys(newest))
 	for i := len(d.Roots) - 1; i > 0; i-- {
+		if d.Roots[i].Recovers {
+			say("Root document %d names these keys (%s); it is a recovery, signed by them and by the recovery key that document %d names.", d.Roots[i].Version, d.Roots[i].Digest, d.Roots[i-1].Version)
+			continue
+		}
 		say("Root document %d names these keys (%s); it is signed by them and by those of document %d: %s.", d.Roots[i].Version, d.Roots[i].Digest, d.Roots[i-1].Version, keys(d.Roots[i-1]))
 	}
 	say("Root document 1 names these keys. Its hash is the publisher's ID: %s.", d.Publisher)

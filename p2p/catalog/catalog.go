@@ -94,6 +94,7 @@ type Catalog struct {
 	advice   map[string]map[shared.PublisherID]*shared.Deprecation
 	pins     map[string]Pin
 	accused  map[shared.PublisherID]string
+	refused  map[shared.PublisherID]HeadRef // see Refused
 	releases int
 }
 
@@ -107,6 +108,7 @@ func Open(db DB) (*Catalog, error) {
 		advice:   map[string]map[shared.PublisherID]*shared.Deprecation{},
 		pins:     map[string]Pin{},
 		accused:  map[shared.PublisherID]string{},
+		refused:  map[shared.PublisherID]HeadRef{},
 	}
 	if err := c.load(); err != nil {
 		return nil, shared.NewError(shared.ReasonStorage, "read the catalogue in %s: %w", db.Path(), err).
@@ -123,7 +125,9 @@ type Change struct {
 	Complete  bool       // nothing is missing under the newest head
 }
 
-// Apply verifies an update and stores what it adds. Errors: publisher.ErrInvalid,
+// Apply verifies an update and stores what it adds. Where it changes the publisher's
+// keys, what they make void (see [publisher.Root]) goes at once, even if the result is
+// ErrGap: the Change then says for which packages that matters. Errors: publisher.ErrInvalid,
 // ErrStale, ErrGap, a *publisher.EquivocationError (the publisher is then
 // quarantined: what was verified stays, everything more is ErrStale),
 // LIMIT_EXCEEDED, STORAGE, or STORAGE_FULL. Only ErrInvalid is the sender's fault.
@@ -135,24 +139,38 @@ func (c *Catalog) Apply(u publisher.Update) (Change, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	old, why, count := c.log(chain.ID)
+	lift := false
 	if why != "" {
-		return Change{}, fmt.Errorf("%w: publisher %s is quarantined: %s", publisher.ErrStale, chain.ID.Short(), why)
+		if lift, err = c.forgiven(chain); err != nil {
+			return Change{}, err
+		}
+		if !lift {
+			c.refuse(chain, u)
+			return Change{}, fmt.Errorf("%w: publisher %s is quarantined: %s", publisher.ErrStale, chain.ID.Short(), why)
+		}
 	}
 	if old.Chain.ID == "" && count >= MaxPublishers {
 		return Change{}, shared.NewError(shared.ReasonLimitExceeded, "%d publishers are known; that is the limit", MaxPublishers)
 	}
-	ext, err := publisher.Extend(old, u, c.clock())
+	base, ext, err := c.extend(old, chain, u)
+	cut := lift || base.Size < old.Size
 	var forked *publisher.EquivocationError
-	if errors.As(err, &forked) {
+	switch {
+	case errors.As(err, &forked):
 		if len(old.Chain.Roots) > len(chain.Roots) {
 			chain = old.Chain // the sender had not heard of newer keys
 		}
 		return Change{}, errors.Join(err, c.quarantine(chain, forked))
-	}
-	if err != nil {
+	case errors.Is(err, publisher.ErrGap) && cut:
+		change, cutErr := c.cut(old, base, u)
+		return change, errors.Join(err, cutErr)
+	case errors.Is(err, publisher.ErrStale):
+		c.refuse(chain, u)
+		return Change{}, err
+	case err != nil:
 		return Change{}, err
 	}
-	added, touched, err := c.store(old, ext, func(*bbolt.Tx) error { return nil })
+	added, touched, err := c.store(base, ext, cut, nothing)
 	if err != nil {
 		return Change{}, err
 	}
@@ -215,6 +233,18 @@ func (c *Catalog) All(visit func(name string, p Package)) {
 			visit(name, Package{Publisher: id, Releases: releases, Deprecation: c.advice[name][id]})
 		}
 	}
+}
+
+// Names lists the packages of a publisher, in no order.
+func (c *Catalog) Names(id shared.PublisherID) (names []string) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for name, publishers := range c.packages {
+		if publishers[id] != nil {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Count says how many publishers and releases are known.

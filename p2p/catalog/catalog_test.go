@@ -35,13 +35,17 @@ func open(t testing.TB) *catalog.Catalog {
 	return c
 }
 
-func newKey(t testing.TB) *publisher.Key {
+func newKey(t testing.TB) *publisher.Keyring {
 	t.Helper()
 	key, err := publisher.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key
+	ring, err := publisher.NewKeyring(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
 }
 
 func release(name, version, content string) publisher.Release {
@@ -52,7 +56,7 @@ func release(name, version, content string) publisher.Release {
 	}
 }
 
-func publish(t testing.TB, c *catalog.Catalog, key *publisher.Key, body publisher.Release) *publisher.Update {
+func publish(t testing.TB, c *catalog.Catalog, key *publisher.Keyring, body publisher.Release) *publisher.Update {
 	t.Helper()
 	_, u, err := c.Publish(key, body)
 	if err != nil {

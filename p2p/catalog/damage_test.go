@@ -166,8 +166,7 @@ func TestEntriesThatWereNotSigned(t *testing.T) {
 // logOf makes a log of raw entries by other means than the catalogue.
 type logOf struct {
 	t      testing.TB
-	key    *publisher.Key
-	known  shared.PublisherID
+	key    *publisher.Keyring
 	log    publisher.Log
 	hashes memory
 }
@@ -188,16 +187,7 @@ func newLogOf(t testing.TB) *logOf {
 	return l
 }
 
-func (l *logOf) id() shared.PublisherID {
-	l.t.Helper()
-	if l.known == "" {
-		var err error
-		if l.known, err = publisher.IDOf(l.key); err != nil {
-			l.t.Fatal(err)
-		}
-	}
-	return l.known
-}
+func (l *logOf) id() shared.PublisherID { return l.key.ID() }
 
 func (l *logOf) append(entries ...[]byte) publisher.Update {
 	l.t.Helper()

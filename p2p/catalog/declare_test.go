@@ -17,10 +17,7 @@ func TestDeclare(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "market.db")
 	mine, db := openAt(t, path)
 	key := newKey(t)
-	id, err := publisher.IDOf(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	id := key.ID()
 	whole, pieces := open(t), open(t)
 	tell := func(u *publisher.Update) {
 		t.Helper()
@@ -91,18 +88,7 @@ func TestDeclare(t *testing.T) {
 // with advice against packages that are not there.
 func TestAdviceBeforeTheReleaseHasNoEffect(t *testing.T) {
 	key := newKey(t)
-	id, err := publisher.IDOf(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := publisher.NewRoot(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	chain, err := publisher.ParseChain([][]byte{root})
-	if err != nil {
-		t.Fatal(err)
-	}
+	id, chain := key.ID(), key.Chain()
 	var entries [][]byte
 	body := release("app", "1.0.0", "a")
 	for _, e := range []publisher.Entry{

@@ -97,11 +97,24 @@ func indexKey(index int64) []byte {
 }
 
 // store writes an extension in one synced transaction, in which also may write
-// more, and makes it visible.
-func (c *Catalog) store(old publisher.Log, ext publisher.Extension, also func(*bbolt.Tx) error) (added []*Release, touched []string, err error) {
+// more, and makes it visible. With cut, what is stored behind old goes first.
+func (c *Catalog) store(old publisher.Log, ext publisher.Extension, cut bool, also func(*bbolt.Tx) error) (added []*Release, touched []string, err error) {
 	now := c.clock()
+	var said []statement
 	err = c.db.Update(func(tx *bbolt.Tx) error {
-		if err := writeExtension(tx, old, ext, now); err != nil {
+		bucket, err := makeLog(tx, ext.Log.Chain.ID)
+		if err != nil {
+			return err
+		}
+		if cut {
+			if err := truncate(tx, bucket, ext.Log.Chain.ID, old.Size); err != nil {
+				return err
+			}
+			if said, err = restate(bucket); err != nil {
+				return err
+			}
+		}
+		if err := bucket.extend(old, ext, now); err != nil {
 			return err
 		}
 		return also(tx)
@@ -112,40 +125,60 @@ func (c *Catalog) store(old publisher.Log, ext publisher.Extension, also func(*b
 	l := ext.Log
 	l.Hashes = &storedHashes{c.db, l.Chain.ID}
 	seen := time.Unix(now.Unix(), 0) // as it is stored
-	var said []statement
 	for i, e := range ext.New {
 		if s, ok := understand(e, old.Size+int64(i), seen); ok {
 			said = append(said, s)
 		}
 	}
-	added, touched = c.remember(l, said)
+	added, touched = c.remember(l, said, cut)
 	return added, touched, nil
 }
 
-func writeExtension(tx *bbolt.Tx, old publisher.Log, ext publisher.Extension, now time.Time) error {
+// restate reads again what the stored entries of a log state.
+func restate(bucket logBucket) (said []statement, err error) {
+	at := int64(0)
+	err = bucket.entries.ForEach(func(key, value []byte) error {
+		seen, raw, err := readEntry(key, value, at)
+		if err != nil {
+			return err
+		}
+		e, err := publisher.DecodeEntry(raw)
+		if err != nil {
+			return err
+		}
+		if s, ok := understand(e, at, seen); ok {
+			said = append(said, s)
+		}
+		at++
+		return nil
+	})
+	return said, err
+}
+
+func makeLog(tx *bbolt.Tx, id shared.PublisherID) (b logBucket, err error) {
 	logs, err := tx.CreateBucketIfNotExists(bucketLogs)
 	if err != nil {
-		return err
+		return b, err
 	}
-	log, err := logs.CreateBucketIfNotExists([]byte(ext.Log.Chain.ID))
-	if err != nil {
-		return err
+	if b.log, err = logs.CreateBucketIfNotExists([]byte(id)); err != nil {
+		return b, err
 	}
+	if b.entries, err = b.log.CreateBucketIfNotExists(bucketEntries); err != nil {
+		return b, err
+	}
+	b.hashes, err = b.log.CreateBucketIfNotExists(bucketHashes)
+	return b, err
+}
+
+func (b logBucket) extend(old publisher.Log, ext publisher.Extension, now time.Time) error {
 	roots, err := json.Marshal(ext.Log.Chain.Signed())
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(log.Put(keyRoots, roots), log.Put(keyHead, ext.Log.Head.Signed)); err != nil {
+	if err := errors.Join(b.log.Put(keyRoots, roots), b.log.Put(keyHead, ext.Log.Head.Signed)); err != nil {
 		return err
 	}
-	entries, err := log.CreateBucketIfNotExists(bucketEntries)
-	if err != nil {
-		return err
-	}
-	hashes, err := log.CreateBucketIfNotExists(bucketHashes)
-	if err != nil {
-		return err
-	}
+	entries, hashes := b.entries, b.hashes
 	// Both only ever grow at the end: full pages save a third of the file.
 	entries.FillPercent, hashes.FillPercent = 1, 1
 	for i, raw := range ext.Raw {

@@ -3,6 +3,7 @@ package catalog
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"go.etcd.io/bbolt"
 
@@ -56,7 +57,7 @@ func (c *Catalog) Forks() ([]Fork, error) {
 
 // Convict takes a proof that somebody else has found: the publisher is then
 // quarantined here too, known or not. Errors: publisher.ErrInvalid, ErrStale when
-// it was known before, LIMIT_EXCEEDED, STORAGE.
+// it was known before or a recovery has settled it, LIMIT_EXCEEDED, STORAGE.
 func (c *Catalog) Convict(f Fork) (shared.PublisherID, error) {
 	forked, chain, err := publisher.ReadFork(f.Roots, f.First, f.Second, f.Size, f.FirstTree, f.SecondTree)
 	if err != nil {
@@ -66,6 +67,9 @@ func (c *Catalog) Convict(f Fork) (shared.PublisherID, error) {
 	defer c.writing.Unlock()
 	if _, known := c.Quarantined(chain.ID); known {
 		return chain.ID, publisher.ErrStale
+	}
+	if held, _, ok := c.Head(chain.ID); ok && forked.Forgiven(held) {
+		return chain.ID, fmt.Errorf("%w: a recovery of %s has settled that", publisher.ErrStale, chain.ID.Short())
 	}
 	return chain.ID, c.quarantine(chain, forked)
 }

@@ -81,7 +81,7 @@ func TestForksOfAnySize(t *testing.T) {
 	}
 }
 
-func newFork(t *testing.T, key *publisher.Key, size int, teller string) *catalog.Catalog {
+func newFork(t *testing.T, key *publisher.Keyring, size int, teller string) *catalog.Catalog {
 	t.Helper()
 	c := open(t)
 	l := &logOf{t: t, key: key}

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 // publishForever publishes one release after another and prints the version of
 // each one that was acknowledged.
 func publishForever(home string) error {
-	key, err := publisher.LoadOrCreateKey(filepath.Join(home, "publisher.key"))
+	key, err := publisher.OpenKeyring(home)
 	if err != nil {
 		return err
 	}

@@ -69,10 +69,10 @@ func TestLargeLog(t *testing.T) {
 }
 
 func BenchmarkPublish(b *testing.B) {
-	for name, key := range map[string]func() *publisher.Key{
-		"without mark": func() *publisher.Key { return newKey(b) },
-		"with mark": func() *publisher.Key {
-			key, err := publisher.LoadOrCreateKey(filepath.Join(b.TempDir(), "publisher.key"))
+	for name, key := range map[string]func() *publisher.Keyring{
+		"without mark": func() *publisher.Keyring { return newKey(b) },
+		"with mark": func() *publisher.Keyring {
+			key, err := publisher.OpenKeyring(b.TempDir())
 			if err != nil {
 				b.Fatal(err)
 			}

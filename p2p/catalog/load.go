@@ -173,7 +173,7 @@ func (c *Catalog) finish(l *loading) error {
 	for _, part := range l.said {
 		said = append(said, part...)
 	}
-	c.remember(publisher.Log{Chain: chain, Head: head, Size: int64(len(l.entries)), Hashes: &storedHashes{c.db, l.id}}, said)
+	c.remember(publisher.Log{Chain: chain, Head: head, Size: int64(len(l.entries)), Hashes: &storedHashes{c.db, l.id}}, said, false)
 	return nil
 }
 

@@ -19,7 +19,7 @@ import (
 type home struct {
 	t      *testing.T
 	folder string
-	key    *publisher.Key
+	key    *publisher.Keyring
 	*catalog.Catalog
 	db *bbolt.DB
 }
@@ -36,7 +36,7 @@ func (h *home) path(name string) string { return filepath.Join(h.folder, name) }
 func (h *home) start() {
 	h.t.Helper()
 	var err error
-	if h.key, err = publisher.LoadOrCreateKey(h.path("publisher.key")); err != nil {
+	if h.key, err = publisher.OpenKeyring(h.folder); err != nil {
 		h.t.Fatal(err)
 	}
 	h.Catalog, h.db = openAt(h.t, h.path("market.db"))

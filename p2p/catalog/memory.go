@@ -52,9 +52,10 @@ func understand(e publisher.Entry, at int64, seen time.Time) (s statement, ok bo
 
 // remember makes what a log states visible to readers. The statements follow those
 // that are known, in the log's order; however they are split over calls, the
-// result is the same. It returns the releases that have an effect, and the names of
+// result is the same. With anew they are all that the log states, and what was known
+// of it before is forgotten. It returns the releases that have an effect, and the names of
 // all packages that something was said about.
-func (c *Catalog) remember(l publisher.Log, said []statement) (added []*Release, touched []string) {
+func (c *Catalog) remember(l publisher.Log, said []statement, anew bool) (added []*Release, touched []string) {
 	fresh := map[string][]*Release{}
 	for _, s := range said {
 		if s.release != nil {
@@ -68,6 +69,9 @@ func (c *Catalog) remember(l publisher.Log, said []statement) (added []*Release,
 	defer c.mu.Unlock()
 	id := l.Chain.ID
 	c.logs[id] = l
+	if anew {
+		touched = c.forget(id)
+	}
 	for name, releases := range fresh {
 		known := c.packages[name][id]
 		merged := merge(known, releases)
@@ -100,6 +104,24 @@ func (c *Catalog) remember(l publisher.Log, said []statement) (added []*Release,
 	}
 	slices.Sort(touched)
 	return added, slices.Compact(touched)
+}
+
+// forget drops all that a publisher states, and that it is quarantined, and names the
+// packages.
+func (c *Catalog) forget(id shared.PublisherID) (names []string) {
+	delete(c.accused, id)
+	for name, publishers := range c.packages {
+		if releases, ok := publishers[id]; ok {
+			names = append(names, name)
+			c.releases -= len(releases)
+			delete(publishers, id)
+			delete(c.advice[name], id)
+		}
+		if len(publishers) == 0 {
+			delete(c.packages, name)
+		}
+	}
+	return names
 }
 
 // advise notes or forgets advice against a package that was released before.

@@ -11,28 +11,24 @@ import (
 	"ggen.dev/marketplace/shared"
 )
 
-// Publish appends a release to the log of the publisher that key speaks for.
-// Publishing the same content again returns the release that is there and no
+// Publish appends a release to the log of the keyring's publisher. Publishing the same content again returns the release that is there and no
 // update. The caller may tell others only after Publish has returned.
 //
-// What key signs is noted beside its file first, see [publisher.Mark]. If the log
+// What is signed is noted beside the keys first, see [publisher.Mark]. If the log
 // that is stored here is older than that, Publish refuses with STORAGE until the
 // newer part has come back from a peer by [Catalog.Apply]; the part of a crash is
 // made up for by itself.
 //
-// Errors: VERSION_EXISTS, INVALID_MANIFEST, UNTRUSTED (the log has forked),
-// LIMIT_EXCEEDED, STORAGE, STORAGE_FULL.
-func (c *Catalog) Publish(key *publisher.Key, body publisher.Release) (rel *Release, u *publisher.Update, err error) {
-	return c.PublishWith(key, body, func(*bbolt.Tx) error { return nil })
+// Errors: VERSION_EXISTS, INVALID_MANIFEST, UNTRUSTED (the log has forked, or the
+// keys are not the newest, or too few), LIMIT_EXCEEDED, STORAGE, STORAGE_FULL.
+func (c *Catalog) Publish(ring *publisher.Keyring, body publisher.Release) (rel *Release, u *publisher.Update, err error) {
+	return c.PublishWith(ring, body, func(*bbolt.Tx) error { return nil })
 }
 
 // PublishWith is Publish, and also writes in the transaction that makes the release
 // durable. also is not called when the release is there already.
-func (c *Catalog) PublishWith(key *publisher.Key, body publisher.Release, also func(*bbolt.Tx) error) (rel *Release, u *publisher.Update, err error) {
-	id, err := publisher.IDOf(key)
-	if err != nil {
-		return nil, nil, err
-	}
+func (c *Catalog) PublishWith(ring *publisher.Keyring, body publisher.Release, also func(*bbolt.Tx) error) (rel *Release, u *publisher.Update, err error) {
+	id := ring.ID()
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	entry, err := c.encode(id, body)
@@ -43,7 +39,7 @@ func (c *Catalog) PublishWith(key *publisher.Key, body publisher.Release, also f
 		return existing, nil, sameContent(existing.Release, body)
 	}
 	lost := func(entries [][]byte) (bool, error) { return findRelease(entries, body) }
-	_, update, err := c.sign(key, id, entry, lost, also)
+	_, update, err := c.sign(ring, entry, lost, also)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -51,17 +47,14 @@ func (c *Catalog) PublishWith(key *publisher.Key, body publisher.Release, also f
 }
 
 // Declare appends a statement about a package that was released before to the log
-// of the publisher that key speaks for; entry has no publisher and time yet. What
+// of the keyring's publisher; entry has no publisher and time yet. What
 // holds already is not stated again: then there is no update. size is that of the
 // log that contains it.
 //
-// Errors: NOT_FOUND, INVALID_ARGUMENT, UNTRUSTED (the log has forked),
-// LIMIT_EXCEEDED, STORAGE, STORAGE_FULL.
-func (c *Catalog) Declare(key *publisher.Key, entry publisher.Entry) (size int64, u *publisher.Update, err error) {
-	id, err := publisher.IDOf(key)
-	if err != nil {
-		return 0, nil, err
-	}
+// Errors: NOT_FOUND, INVALID_ARGUMENT, UNTRUSTED as for Publish, LIMIT_EXCEEDED,
+// STORAGE, STORAGE_FULL.
+func (c *Catalog) Declare(ring *publisher.Keyring, entry publisher.Entry) (size int64, u *publisher.Update, err error) {
+	id := ring.ID()
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	holds, err := c.holds(id, entry)
@@ -76,9 +69,12 @@ func (c *Catalog) Declare(key *publisher.Key, entry publisher.Entry) (size int64
 	if err != nil {
 		return 0, nil, shared.NewError(shared.ReasonInvalidArgument, "that cannot be stated: %w", err)
 	}
-	l, update, err := c.sign(key, id, raw, func([][]byte) (bool, error) { return false, nil }, func(*bbolt.Tx) error { return nil })
+	l, update, err := c.sign(ring, raw, func([][]byte) (bool, error) { return false, nil }, nothing)
 	return l.Size, update, err
 }
+
+// nothing is written besides.
+func nothing(*bbolt.Tx) error { return nil }
 
 // holds tells whether a statement says nothing new. Errors: NOT_FOUND when it is
 // about what was never released.
@@ -113,23 +109,19 @@ func notReleased(name, version string, releases []*Release) error {
 		WithHint("`ggen marketplace info %s` shows the versions", name)
 }
 
-// sign appends an entry to the own log, behind those that a crash has kept from it;
-// lost tells whether the entry is among these.
-func (c *Catalog) sign(key *publisher.Key, id shared.PublisherID, entry []byte, lost func([][]byte) (bool, error), also func(*bbolt.Tx) error) (publisher.Log, *publisher.Update, error) {
+// sign appends an entry, if there is one, to the own log, behind those that a crash
+// has kept from it and those that say which keys sign from now on; lost tells whether
+// the entry is among the former.
+func (c *Catalog) sign(ring *publisher.Keyring, entry []byte, lost func([][]byte) (bool, error), also func(*bbolt.Tx) error) (publisher.Log, *publisher.Update, error) {
 	fail := func(err error) (publisher.Log, *publisher.Update, error) { return publisher.Log{}, nil, err }
-	old, why, _ := c.log(id)
-	if why != "" {
-		return fail(shared.NewError(shared.ReasonUntrusted, "this publisher's log has forked (%s): nobody accepts more from it", why).
-			WithHint("the key was used from two copies of one home; make a new publisher key"))
-	}
-	mark, err := key.Mark(id)
+	o, err := c.own(ring)
 	if err != nil {
 		return fail(err)
 	}
-	if err := intact(old); err != nil {
+	if err := intact(o.log); err != nil {
 		return fail(err)
 	}
-	entries, err := unstored(old, mark)
+	entries, err := unstored(o.log, o.mark)
 	if err != nil {
 		return fail(err)
 	}
@@ -137,18 +129,21 @@ func (c *Catalog) sign(key *publisher.Key, id shared.PublisherID, entry []byte, 
 	if err != nil {
 		return fail(err)
 	}
-	if !found {
+	if entries, err = c.withRoots(entries, ring.Chain(), o); err != nil {
+		return fail(err)
+	}
+	if !found && entry != nil {
 		entries = append(entries, entry)
 	}
-	if old.Size+int64(len(entries)) > publisher.MaxLogSize {
-		return fail(shared.NewError(shared.ReasonLimitExceeded, "your log has %d entries; that is the limit", old.Size).
+	if o.log.Size+int64(len(entries)) > publisher.MaxLogSize {
+		return fail(shared.NewError(shared.ReasonLimitExceeded, "your log has %d entries; that is the limit", o.log.Size).
 			WithHint("make a new publisher key"))
 	}
-	ext, update, err := publisher.Append(key, old, entries, c.clock())
+	ext, update, err := publisher.Append(ring, o.log, entries, c.clock())
 	if err != nil {
 		return fail(err)
 	}
-	if err := c.storeMarked(key, mark, old, ext, also); err != nil {
+	if err := c.storeMarked(ring, o, ext, also); err != nil {
 		return fail(err)
 	}
 	return ext.Log, &update, nil
@@ -236,14 +231,14 @@ func findRelease(entries [][]byte, body publisher.Release) (bool, error) {
 
 // storeMarked stores what was signed, after noting it beside the key. When storing
 // fails, nobody can have seen what was signed, and the note is taken back.
-func (c *Catalog) storeMarked(key *publisher.Key, before publisher.Mark, old publisher.Log, ext publisher.Extension, also func(*bbolt.Tx) error) error {
+func (c *Catalog) storeMarked(ring *publisher.Keyring, o owned, ext publisher.Extension, also func(*bbolt.Tx) error) error {
 	head := ext.Log.Head
-	if err := key.SetMark(publisher.Mark{Publisher: head.Publisher, Size: head.Size, Hash: head.Hash, Entries: ext.Raw}); err != nil {
+	if err := ring.SetMark(publisher.Mark{Publisher: head.Publisher, Size: head.Size, Hash: head.Hash, Entries: ext.Raw}); err != nil {
 		return err
 	}
-	if _, _, err := c.store(old, ext, also); err != nil {
-		before.Publisher = head.Publisher
-		return errors.Join(err, key.SetMark(before))
+	if _, _, err := c.store(o.log, ext, o.cut, also); err != nil {
+		o.mark.Publisher = head.Publisher
+		return errors.Join(err, ring.SetMark(o.mark))
 	}
 	return nil
 }

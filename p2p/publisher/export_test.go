@@ -7,8 +7,8 @@ var ParseMarks = parseMarks
 
 // Rotate makes the root document after those of chain, which hands over from one
 // key to another.
-func Rotate(chain Chain, from, to *Key, format int) ([]byte, error) {
-	body, err := json.Marshal(Root{Format: format, Version: len(chain.Roots) + 1, Keys: [][]byte{to.Public()}, Threshold: 1})
+func Rotate(chain Chain, keep Keep, from, to *Key, format int) ([]byte, error) {
+	body, err := json.Marshal(Root{Format: format, Version: len(chain.Roots) + 1, Keys: [][]byte{to.Public()}, Threshold: 1, Keep: &keep})
 	if err != nil {
 		return nil, err
 	}
@@ -18,3 +18,9 @@ func Rotate(chain Chain, from, to *Key, format int) ([]byte, error) {
 	}
 	return json.Marshal(root)
 }
+
+// ParseSealed is parseSealed, for its fuzz test, and PlainSealed what it reads.
+var (
+	ParseSealed = parseSealed
+	PlainSealed = func(s Sealed) []byte { plain, _ := s.encode(); return plain }
+)

@@ -56,7 +56,7 @@ func Extend(old Log, u Update, now time.Time) (Extension, error) {
 	if err := judgeBase(old, head, u, chain); err != nil {
 		return Extension{}, err
 	}
-	if end <= old.Size && !newer(head, old.Head) {
+	if end <= old.Size && !head.Newer(old.Head) {
 		return Extension{}, stale("nothing new of %s", chain.ID.Short())
 	}
 	entries, err := u.parseEntries(chain, now)
@@ -96,19 +96,47 @@ func newestChain(held Chain, u Update) (Chain, error) {
 		return Chain{}, err
 	case held.ID != "" && held.ID != chain.ID:
 		return Chain{}, invalid("the update is of another publisher")
-	case chain.extends(held):
+	case chain.Continues(held):
 		return chain, nil
-	case held.extends(chain):
+	case held.Continues(chain), held.supersedes(chain):
 		return held, nil // the sender has not heard of the newer keys
+	case chain.supersedes(held):
+		return chain, nil
 	}
 	// Both are signed as they must be: it is the publisher who contradicts itself.
 	return Chain{}, stale("%s changed its keys in two different ways; the ones that were seen first stay", chain.ID.Short())
 }
 
-// newer tells whether a head says more than another of the same log: more
-// entries, or the same ones confirmed at a later time (a beacon).
-func newer(head, than Head) bool {
-	return head.Size > than.Size || head.Size == than.Size && head.Time.After(than.Time)
+// Newer tells whether a head says more than another of the same log: more
+// entries, or the same ones confirmed at least [BeaconInterval] later (a beacon).
+func (h Head) Newer(than Head) bool {
+	return h.Size > than.Size || h.Size == than.Size && !h.Time.Before(than.Time.Add(BeaconInterval))
+}
+
+// Rebase is what of a log stands under the root documents of chain, for [Extend]. It
+// is the log itself unless chain has documents that it has not heard of. Where the log
+// does not reach to what those keep, whether it is a part of that is left to Extend:
+// if not, its error is ErrDivergent, and nothing stands: see [Nothing].
+func Rebase(old Log, chain Chain) (Log, error) {
+	keep, replaces := chain.Replaces(old.Chain)
+	if !replaces || old.Size < keep.Size && old.Complete() && chain.Continues(old.Chain) {
+		return old, nil
+	}
+	size := min(old.Size, keep.Size)
+	hash, err := tlog.TreeHash(size, old.Hashes)
+	if err != nil {
+		return Log{}, fmt.Errorf("read the log's hashes: %w", err)
+	}
+	if size == keep.Size && hash != keep.Hash {
+		return Nothing(old, chain), nil
+	}
+	return Log{Chain: chain, Size: size, Hashes: old.Hashes, Head: Head{Publisher: chain.ID, Size: size, Hash: hash}}, nil
+}
+
+// Nothing is a log of which no entry stands under the root documents of chain.
+func Nothing(old Log, chain Chain) Log {
+	empty, _ := tlog.TreeHash(0, nil) // nothing is read
+	return Log{Chain: chain, Hashes: old.Hashes, Head: Head{Publisher: chain.ID, Hash: empty}}
 }
 
 // overlay reads stored hashes of which the newest are not stored yet.
@@ -164,20 +192,17 @@ func (o *overlay) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	return hashes, nil
 }
 
-// Append makes the entries the newest of the log that key signs for, and gives
-// both what to store and the update that tells others. It signs whatever it is
-// given: who keeps the key from contradicting itself is the caller, with [Mark].
-func Append(key *Key, old Log, entries [][]byte, now time.Time) (Extension, Update, error) {
-	if old.Chain.ID == "" {
-		root, err := NewRoot(key)
-		if err != nil {
-			return Extension{}, Update{}, err
-		}
-		if old.Chain, err = ParseChain([][]byte{root}); err != nil {
-			return Extension{}, Update{}, err
-		}
+// Append makes the entries, of which there may be none, the newest of a log that
+// the keyring signs for, and gives both what to store and the update that tells
+// others. It signs whatever it is given: who keeps a publisher from contradicting
+// itself is the caller, with [Mark]. Errors: UNTRUSTED when the keyring lacks keys.
+func Append(ring *Keyring, old Log, entries [][]byte, now time.Time) (Extension, Update, error) {
+	chain := ring.Chain()
+	keys, err := ring.Signers()
+	if err != nil {
+		return Extension{}, Update{}, err
 	}
-	u := Update{Roots: old.Chain.Signed(), From: old.Size, Entries: entries}
+	u := Update{Roots: chain.Signed(), From: old.Size, Entries: entries}
 	tree, err := grow(old.Hashes, u)
 	if err != nil {
 		return Extension{}, Update{}, fmt.Errorf("append to the log: %w", err)
@@ -187,13 +212,15 @@ func Append(key *Key, old Log, entries [][]byte, now time.Time) (Extension, Upda
 	if err != nil {
 		return Extension{}, Update{}, fmt.Errorf("append to the log: %w", err)
 	}
-	head, err := SignHead(key, old.Chain.ID, size, hash, now)
+	head, err := SignHead(chain.ID, size, hash, now, keys...)
 	if err != nil {
 		return Extension{}, Update{}, err
 	}
 	u.Head = head.Signed
-	if u.Inclusion, err = tlog.ProveRecord(size, size-1, tree); err != nil {
-		return Extension{}, Update{}, fmt.Errorf("prove the newest entry: %w", err)
+	if len(entries) > 0 {
+		if u.Inclusion, err = tlog.ProveRecord(size, size-1, tree); err != nil {
+			return Extension{}, Update{}, fmt.Errorf("prove the newest entry: %w", err)
+		}
 	}
 	ext, err := Extend(old, u, now)
 	return ext, u, err

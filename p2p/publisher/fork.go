@@ -40,6 +40,23 @@ func (e *EquivocationError) Check(chain Chain) error {
 	return nil
 }
 
+// Forgiven tells whether chain has a recovery behind the keys that signed the two
+// heads: what those keys said is settled by it.
+func (e *EquivocationError) Forgiven(chain Chain) bool {
+	last := -1
+	for i, root := range chain.Roots {
+		if root.Recovers {
+			last = i
+		}
+	}
+	if last < 0 || chain.ID != e.First.Publisher {
+		return false
+	}
+	since := chain
+	since.Roots = chain.Roots[last:]
+	return !sameRoot(since, e.First.Signed, e.Second.Signed)
+}
+
 // ReadFork makes the proof of equivocation from its parts, the heads as they were
 // signed, and verifies it. Errors: ErrInvalid, or ErrStale for root documents of
 // an unknown format.
@@ -73,11 +90,11 @@ func sameRoot(chain Chain, first, second []byte) bool {
 }
 
 // fork is the error for two heads that contradict each other: a conviction if it
-// can be proven to others, else ErrStale.
+// can be proven to others, else ErrStale and ErrDivergent.
 func fork(chain Chain, first, second Head, size int64, firstTree, secondTree Prefix) error {
 	e := &EquivocationError{First: first, Second: second, Size: size, FirstTree: firstTree, SecondTree: secondTree}
 	if err := e.Check(chain); err != nil {
-		return stale("the update contradicts what is known of %s, which cannot be proven to others: %v", chain.ID.Short(), err)
+		return fmt.Errorf("%w: %w of %s, and that cannot be proven to others: %s", ErrStale, ErrDivergent, chain.ID.Short(), err.Error())
 	}
 	return e
 }

@@ -198,14 +198,25 @@ func TestForkProofsCannotBeForged(t *testing.T) {
 	}
 }
 
+// ringWith is a keyring in memory that holds a key of the newest document of a chain.
+func ringWith(t testing.TB, chain publisher.Chain, key *publisher.Key) *publisher.Keyring {
+	t.Helper()
+	ring := ringOf(t, key)
+	if err := ring.SetChain(chain); err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
 func TestChangeOfKeys(t *testing.T) {
 	now := time.Now().Truncate(time.Second)
 	first, second, third := newKey(t), newKey(t), newKey(t)
 	before := tell(t, first, now, history(2, -1))
 	chain := before.Chain
+	keep := publisher.Keep{Size: before.Size, Hash: before.Head.Hash}
 	rotated := func(t *testing.T, to *publisher.Key, format int) publisher.Log {
 		t.Helper()
-		root, err := publisher.Rotate(chain, first, to, format)
+		root, err := publisher.Rotate(chain, keep, first, to, format)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,7 +229,7 @@ func TestChangeOfKeys(t *testing.T) {
 		return l
 	}
 	held := rotated(t, second, 1)
-	ext, after, err := publisher.Append(second, held, [][]byte{entryOf(t, chain.ID, typical("pack", "2.0.0"), now)}, now)
+	ext, after, err := publisher.Append(ringWith(t, held.Chain, second), held, [][]byte{entryOf(t, chain.ID, typical("pack", "2.0.0"), now)}, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +265,7 @@ func TestChangeOfKeys(t *testing.T) {
 	})
 	t.Run("two different ones are the publisher's fault", func(t *testing.T) {
 		other := rotated(t, third, 1)
-		_, u, err := publisher.Append(third, other, [][]byte{entryOf(t, chain.ID, typical("pack", "3.0.0"), now)}, now)
+		_, u, err := publisher.Append(ringWith(t, other.Chain, third), other, [][]byte{entryOf(t, chain.ID, typical("pack", "3.0.0"), now)}, now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -263,7 +274,7 @@ func TestChangeOfKeys(t *testing.T) {
 		}
 	})
 	t.Run("a format that is not known yet blames nobody", func(t *testing.T) {
-		root, err := publisher.Rotate(chain, first, second, 2)
+		root, err := publisher.Rotate(chain, keep, first, second, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,7 +316,7 @@ func TestHeadOfNoEntriesHasOneHash(t *testing.T) {
 		t.Fatal(err)
 	}
 	for hash, want := range map[tlog.Hash]error{empty: nil, {1}: publisher.ErrInvalid} {
-		head, err := publisher.SignHead(key, chain.ID, 0, hash, now)
+		head, err := publisher.SignHead(chain.ID, 0, hash, now, key)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // HeadLifetime is how long a head counts as fresh. A publisher that has nothing
-// to say signs a beacon before; a peer that only ever sees an older head is shown
+// to say signs a beacon before: a head of the same log with a later time. A peer that only ever sees an older head is shown
 // as stale, because somebody may be keeping newer ones from it (freeze attack).
 const HeadLifetime = 30 * 24 * time.Hour
 
@@ -31,10 +31,14 @@ func (h Head) Fresh(now time.Time) bool { return now.Sub(h.Time) < HeadLifetime 
 
 const headOrigin = "ggen publisher log v1"
 
+// BeaconInterval is the least time between two heads of one size that count: a
+// publisher cannot make the network carry more of them.
+const BeaconInterval = time.Hour
+
 // SignHead signs the state of a log.
-func SignHead(key *Key, id shared.PublisherID, size int64, hash tlog.Hash, now time.Time) (Head, error) {
+func SignHead(id shared.PublisherID, size int64, hash tlog.Hash, now time.Time, keys ...*Key) (Head, error) {
 	text := fmt.Sprintf("%s\n%s\n%d\n%s\n%d\n", headOrigin, id, size, base64.StdEncoding.EncodeToString(hash[:]), now.Unix())
-	signed, err := SignNote(id, text, key)
+	signed, err := SignNote(id, text, keys...)
 	if err != nil {
 		return Head{}, fmt.Errorf("sign head: %w", err)
 	}

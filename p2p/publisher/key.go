@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -27,7 +28,6 @@ type Key struct {
 	// private is a pointer, so that printing a struct that holds a Key in an
 	// unexported field, where package fmt calls no methods, shows an address.
 	private *ed25519.PrivateKey
-	path    string // empty unless it came from a file
 }
 
 // GenerateKey makes a new key that is stored nowhere.
@@ -45,6 +45,10 @@ func (k Key) Public() PublicKey {
 	return public
 }
 
+// Fingerprint is a short name for a public key: the first 16 hex digits of its
+// SHA-256. It tells the keys of one publisher apart, and proves nothing.
+func Fingerprint(public PublicKey) string { return hex.EncodeToString(RecoveryHash(public)[:8]) }
+
 // String identifies the key by its public half.
 func (k Key) String() string { return base64.StdEncoding.EncodeToString(k.Public()) }
 
@@ -58,17 +62,20 @@ func (k Key) sign(message []byte) []byte { return ed25519.Sign(*k.private, messa
 
 const keyBlock = "GGEN PUBLISHER KEY"
 
-// LoadOrCreateKey reads the publisher's key from path, or makes one there (mode
-// 0600). Two processes that do so at once get the same key. The folder must
-// exist. Errors: STORAGE when the file cannot be read or written, is damaged, or
-// may be read by others.
-func LoadOrCreateKey(path string) (*Key, error) {
+// loadOrCreateKey reads a key from path, or makes one there (mode 0600). Two
+// processes that do so at once get the same key. Errors: STORAGE when the file
+// cannot be read or written, is damaged, or may be read by others.
+func loadOrCreateKey(path string) (*Key, error) {
 	key, err := loadKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := createKey(path); err != nil {
-			return nil, fileError(err, "create publisher key %s", path)
+		fresh, err := GenerateKey()
+		if err != nil {
+			return nil, err
 		}
-		key, err = loadKey(path)
+		if err := saveKey(path, fresh); err != nil {
+			return nil, err
+		}
+		return loadKey(path)
 	}
 	return key, err
 }
@@ -93,8 +100,12 @@ func loadKey(path string) (*Key, error) {
 	if block == nil || block.Type != keyBlock || len(block.Bytes) != ed25519.SeedSize {
 		return nil, damagedKey(path)
 	}
-	private := ed25519.NewKeyFromSeed(block.Bytes)
-	return &Key{private: &private, path: path}, nil
+	return key(block.Bytes), nil
+}
+
+func key(seed []byte) *Key {
+	private := ed25519.NewKeyFromSeed(seed)
+	return &Key{private: &private}
 }
 
 func damagedKey(path string) error {
@@ -102,20 +113,29 @@ func damagedKey(path string) error {
 		WithHint("restore it from a backup; without it nobody can publish in your name again")
 }
 
-// createKey puts a new key at path unless somebody was faster: a link, unlike a
-// rename, fails when the name is taken, and nobody ever sees half a key.
-func createKey(path string) error {
-	key, err := GenerateKey()
-	if err != nil {
-		return err
-	}
-	data := pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: key.private.Seed()})
-	return writeFile(path, data, func(temporary string) error {
+// encode is the form of a key in a file.
+func (k Key) encode() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: k.private.Seed()})
+}
+
+// saveKey puts a key at path unless one is there: a link, unlike a rename, fails when
+// the name is taken, and nobody ever sees half a key.
+func saveKey(path string, key *Key) error {
+	err := writeFile(path, key.encode(), func(temporary string) error {
 		if err := os.Link(temporary, path); !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		return nil
 	})
+	if err != nil {
+		return fileError(err, "write publisher key %s", path)
+	}
+	return nil
+}
+
+// replaceFile durably writes a file of mode 0600.
+func replaceFile(path string, data []byte) error {
+	return writeFile(path, data, func(temporary string) error { return os.Rename(temporary, path) })
 }
 
 // writeFile writes a synced temporary file of mode 0600 beside path, lets place

@@ -32,8 +32,6 @@ type Mark struct {
 }
 
 const (
-	markSuffix = ".mark"
-
 	// maxMarkFile bounds the file in bytes. One mark has seldom more than one
 	// entry of a few hundred bytes.
 	maxMarkFile = 4 << 20
@@ -43,29 +41,24 @@ const (
 	maxMarkEntries = 64
 )
 
-// MarkPath is the file of the marks, empty for a key that came from no file.
-func (k *Key) MarkPath() string {
-	if k.path == "" {
-		return ""
-	}
-	return k.path + markSuffix
-}
+// MarkPath is the file of the marks, empty for a keyring in memory.
+func (r *Keyring) MarkPath() string { return r.path("publisher.key.mark") }
 
-// Mark reads what this key signed last for a publisher. It is the zero value when
-// nothing was signed yet, or the key came from no file. Errors: STORAGE.
-func (k *Key) Mark(id shared.PublisherID) (Mark, error) {
-	marks, err := k.marks()
+// Mark reads what was signed last for a publisher. It is the zero value when nothing
+// was signed yet, or the keyring is in memory. Errors: STORAGE.
+func (r *Keyring) Mark(id shared.PublisherID) (Mark, error) {
+	marks, err := r.marks()
 	if i := slices.IndexFunc(marks, func(m Mark) bool { return m.Publisher == id }); i >= 0 {
 		return marks[i], nil
 	}
 	return Mark{}, err
 }
 
-func (k *Key) marks() ([]Mark, error) {
-	if k.path == "" {
+func (r *Keyring) marks() ([]Mark, error) {
+	path := r.MarkPath()
+	if path == "" {
 		return nil, nil
 	}
-	path := k.MarkPath()
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -113,13 +106,14 @@ func parseMarks(data []byte) ([]Mark, error) {
 }
 
 // SetMark durably replaces the mark of one publisher; a mark of size 0 removes it.
-// It does nothing for a key that came from no file. Two processes must not use
-// one key at once. Errors: STORAGE, STORAGE_FULL.
-func (k *Key) SetMark(mark Mark) error {
-	if k.path == "" {
+// It does nothing for a keyring in memory. Two processes must not use one keyring at
+// once. Errors: STORAGE, STORAGE_FULL.
+func (r *Keyring) SetMark(mark Mark) error {
+	path := r.MarkPath()
+	if path == "" {
 		return nil
 	}
-	marks, err := k.marks()
+	marks, err := r.marks()
 	if err != nil {
 		return err
 	}
@@ -132,10 +126,9 @@ func (k *Key) SetMark(mark Mark) error {
 		return fmt.Errorf("encode the mark of the publisher key: %w", err)
 	}
 	if _, err := parseMarks(data); err != nil { // never write what cannot be read again
-		return shared.NewError(shared.ReasonStorage, "the mark %s of the publisher key cannot be written: %w", k.MarkPath(), err)
+		return shared.NewError(shared.ReasonStorage, "the mark %s of the publisher key cannot be written: %w", path, err)
 	}
-	path := k.MarkPath()
-	if err := writeFile(path, data, func(temporary string) error { return os.Rename(temporary, path) }); err != nil {
+	if err := replaceFile(path, data); err != nil {
 		return fileError(err, "write the mark %s of the publisher key", path)
 	}
 	return nil

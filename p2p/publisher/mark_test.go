@@ -17,18 +17,17 @@ import (
 	"ggen.dev/marketplace/shared"
 )
 
-func keyAt(t testing.TB, path string) *publisher.Key {
+func ringAt(t testing.TB, folder string) *publisher.Keyring {
 	t.Helper()
-	key, err := publisher.LoadOrCreateKey(path)
+	ring, err := publisher.OpenKeyring(folder)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key
+	return ring
 }
 
-func markOf(key *publisher.Key, t testing.TB, size int64, entries ...string) publisher.Mark {
-	t.Helper()
-	mark := publisher.Mark{Publisher: idOf(t, key), Size: size, Hash: tlog.RecordHash([]byte(fmt.Sprint(size)))}
+func markOf(ring *publisher.Keyring, size int64, entries ...string) publisher.Mark {
+	mark := publisher.Mark{Publisher: ring.ID(), Size: size, Hash: tlog.RecordHash([]byte(fmt.Sprint(size)))}
 	for _, entry := range entries {
 		mark.Entries = append(mark.Entries, []byte(entry))
 	}
@@ -36,14 +35,14 @@ func markOf(key *publisher.Key, t testing.TB, size int64, entries ...string) pub
 }
 
 func TestMark(t *testing.T) {
-	t.Run("comes back with the key", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "publisher.key")
-		key := keyAt(t, path)
-		want := markOf(key, t, 7, "a", "b")
+	t.Run("comes back with the keyring", func(t *testing.T) {
+		folder := t.TempDir()
+		key := ringAt(t, folder)
+		want := markOf(key, 7, "a", "b")
 		if err := key.SetMark(want); err != nil {
 			t.Fatal(err)
 		}
-		got, err := keyAt(t, path).Mark(idOf(t, key))
+		got, err := ringAt(t, folder).Mark(key.ID())
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %+v, %v", got, err)
 		}
@@ -51,61 +50,61 @@ func TestMark(t *testing.T) {
 		if err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
 			t.Fatalf("got mode %v, %v", info.Mode(), err)
 		}
-		if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) != 2 {
+		if left, err := os.ReadDir(folder); err != nil || len(left) != 2 {
 			t.Fatalf("left behind: %v, %v", left, err)
 		}
 	})
-	t.Run("another key in the same file leaves it alone", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "publisher.key")
-		first := keyAt(t, path)
-		if err := first.SetMark(markOf(first, t, 7)); err != nil {
+	t.Run("another key in the same folder leaves it alone", func(t *testing.T) {
+		folder := t.TempDir()
+		first := ringAt(t, folder)
+		if err := first.SetMark(markOf(first, 7)); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Remove(path); err != nil {
+		if err := os.Remove(filepath.Join(folder, "publisher.key")); err != nil {
 			t.Fatal(err)
 		}
-		second := keyAt(t, path)
-		if mark, err := second.Mark(idOf(t, second)); err != nil || mark.Size != 0 {
+		second := ringAt(t, folder)
+		if mark, err := second.Mark(second.ID()); err != nil || mark.Size != 0 {
 			t.Fatalf("got %+v, %v; want none", mark, err)
 		}
-		if err := second.SetMark(markOf(second, t, 1)); err != nil {
+		if err := second.SetMark(markOf(second, 1)); err != nil {
 			t.Fatal(err)
 		}
-		if mark, err := second.Mark(idOf(t, first)); err != nil || mark.Size != 7 {
+		if mark, err := second.Mark(first.ID()); err != nil || mark.Size != 7 {
 			t.Fatalf("got %+v, %v; want the first key's", mark, err)
 		}
 	})
 	t.Run("of size 0 is removed", func(t *testing.T) {
-		key := keyAt(t, filepath.Join(t.TempDir(), "publisher.key"))
+		key := ringAt(t, t.TempDir())
 		for _, size := range []int64{3, 0} {
-			if err := key.SetMark(markOf(key, t, size)); err != nil {
+			if err := key.SetMark(markOf(key, size)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if mark, err := key.Mark(idOf(t, key)); err != nil || mark.Size != 0 {
+		if mark, err := key.Mark(key.ID()); err != nil || mark.Size != 0 {
 			t.Fatalf("got %+v, %v", mark, err)
 		}
 	})
-	t.Run("a key without a file has none", func(t *testing.T) {
-		key := newKey(t)
-		if err := key.SetMark(markOf(key, t, 7)); err != nil {
+	t.Run("a keyring in memory has none", func(t *testing.T) {
+		key := ringOf(t, newKey(t))
+		if err := key.SetMark(markOf(key, 7)); err != nil {
 			t.Fatal(err)
 		}
-		if mark, err := key.Mark(idOf(t, key)); err != nil || mark.Size != 0 || key.MarkPath() != "" {
+		if mark, err := key.Mark(key.ID()); err != nil || mark.Size != 0 || key.MarkPath() != "" {
 			t.Fatalf("got %+v, %v", mark, err)
 		}
 	})
 	for _, content := range []string{"", "{}", `{"v":2,"marks":[]}`, `{"v":1,"v":1,"marks":[]}`, `{"v":1,"marks":[{"publisher":"x","size":1}]}`} {
 		t.Run(fmt.Sprintf("damaged is STORAGE: %q", content), func(t *testing.T) {
-			key := keyAt(t, filepath.Join(t.TempDir(), "publisher.key"))
+			key := ringAt(t, t.TempDir())
 			if err := os.WriteFile(key.MarkPath(), []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := key.Mark(idOf(t, key))
+			_, err := key.Mark(key.ID())
 			if !errors.Is(err, shared.ReasonStorage) || !strings.Contains(err.Error(), key.MarkPath()) || shared.AsError(err).Hint == "" {
 				t.Fatalf("got %v; want STORAGE that names the file, with a hint", err)
 			}
-			if err := key.SetMark(markOf(key, t, 1)); !errors.Is(err, shared.ReasonStorage) {
+			if err := key.SetMark(markOf(key, 1)); !errors.Is(err, shared.ReasonStorage) {
 				t.Fatalf("it was overwritten: %v", err)
 			}
 		})

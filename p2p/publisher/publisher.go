@@ -8,8 +8,9 @@
 // a head is a signed note as in the Go checksum database (sumdb/note). Both can
 // be checked with tools that know nothing of ggen.
 //
-// Everything here is pure computation on bytes, except for the key file and the
-// [Mark] beside it, which keeps a publisher from contradicting itself. Package
+// Everything here is pure computation on bytes, except for the [Keyring]: the files
+// of a publisher's keys, and the [Mark] beside them, which keeps it from
+// contradicting itself. Package
 // catalog stores logs; packages gossip, routing and replicate carry updates.
 package publisher
 
@@ -45,6 +46,8 @@ var (
 	// ErrGap: what the update builds on is not here, or is something else here:
 	// fetch the log from the first entry that is missing. The answer decides.
 	ErrGap = errors.New("entries are missing")
+	// ErrDivergent, always with ErrStale: it is not the log that is held.
+	ErrDivergent = errors.New("this is another log than the known one")
 )
 
 // invalid makes an ErrInvalid that says why.
@@ -67,8 +70,7 @@ const (
 	KindYank      Kind = "yank"
 	KindUnyank    Kind = "unyank"
 	KindDeprecate Kind = "deprecate"
-	KindRoot      Kind = "root"
-	KindBeacon    Kind = "beacon"
+	KindRoot      Kind = "root" // from here on, other keys sign
 )
 
 // Entry is one statement of a publisher. Its exact bytes are what the log
@@ -77,7 +79,7 @@ const (
 // In every format, now and later, an entry is one JSON object with the fields v,
 // kind, publisher and time, whose keys are different plain lower-case words.
 // What else an entry of an unknown format or kind says is not looked at: it has
-// no Release, Yank or Advice, and no effect.
+// no Release, Yank, Advice or Root, and no effect.
 type Entry struct {
 	Format    int                `json:"v"` // 1
 	Kind      Kind               `json:"kind"`
@@ -86,6 +88,13 @@ type Entry struct {
 	Release   *Release           `json:"release,omitempty"` // of KindRelease alone
 	Yank      *Yank              `json:"yank,omitempty"`    // of KindYank and KindUnyank alone
 	Advice    *Advice            `json:"advice,omitempty"`  // of KindDeprecate alone
+	Root      *RootRef           `json:"root,omitempty"`    // of KindRoot alone
+}
+
+// RootRef names a root document of the log's publisher.
+type RootRef struct {
+	Version int           `json:"version"`
+	Digest  shared.Digest `json:"digest"` // of what its keys have signed
 }
 
 // Yank names a release that should not be chosen any more (or again).
@@ -151,7 +160,7 @@ func ParseEntry(data []byte, now time.Time) (Entry, error) {
 	}
 	// How an entry without effect is to be read below its own keys is left to
 	// those who know it.
-	if err := scanKeys(data, e.Release != nil || e.Yank != nil || e.Advice != nil); err != nil {
+	if err := scanKeys(data, e.Release != nil || e.Yank != nil || e.Advice != nil || e.Root != nil); err != nil {
 		return Entry{}, invalid("entry: %w", err)
 	}
 	if err := e.check(); err != nil {
@@ -167,7 +176,7 @@ func ParseEntry(data []byte, now time.Time) (Entry, error) {
 // the time: it validates nothing. Errors: ErrInvalid if it never was one.
 func DecodeEntry(data []byte) (Entry, error) {
 	e, err := decodeEntry(data)
-	if err == nil && e.Format == entryFormat && (e.Kind == KindRelease && e.Release == nil || (e.Kind == KindYank || e.Kind == KindUnyank) && e.Yank == nil || e.Kind == KindDeprecate && e.Advice == nil) {
+	if err == nil && e.Format == entryFormat && (e.Kind == KindRelease && e.Release == nil || (e.Kind == KindYank || e.Kind == KindUnyank) && e.Yank == nil || e.Kind == KindDeprecate && e.Advice == nil || e.Kind == KindRoot && e.Root == nil) {
 		err = fmt.Errorf("nothing of kind %q in it", e.Kind)
 	}
 	if err != nil {
@@ -190,6 +199,9 @@ func decodeEntry(data []byte) (e Entry, err error) {
 	if e.Format != entryFormat || e.Kind != KindDeprecate {
 		e.Advice = nil
 	}
+	if e.Format != entryFormat || e.Kind != KindRoot {
+		e.Root = nil
+	}
 	return e, nil
 }
 
@@ -204,6 +216,7 @@ func decodeForeign(data []byte) (Entry, error) {
 		Release   json.RawMessage    `json:"release"`
 		Yank      json.RawMessage    `json:"yank"`
 		Advice    json.RawMessage    `json:"advice"`
+		Root      json.RawMessage    `json:"root"`
 	}
 	if err := json.Unmarshal(data, &e); err != nil {
 		return Entry{}, err
@@ -220,6 +233,8 @@ func decodeForeign(data []byte) (Entry, error) {
 		err = json.Unmarshal(e.Yank, &entry.Yank)
 	case e.Kind == KindDeprecate && len(e.Advice) > 0:
 		err = json.Unmarshal(e.Advice, &entry.Advice)
+	case e.Kind == KindRoot && len(e.Root) > 0:
+		err = json.Unmarshal(e.Root, &entry.Root)
 	}
 	return entry, err
 }
@@ -260,6 +275,16 @@ func (e Entry) check() error {
 			return invalid("the %s entry names no package", e.Kind)
 		}
 		return e.Advice.check()
+	case KindRoot:
+		if e.Root == nil {
+			return invalid("the %s entry names no document", e.Kind)
+		}
+		if e.Root.Version < 2 || e.Root.Version > MaxRoots {
+			return invalid("the %s entry names document %d", e.Kind, e.Root.Version)
+		}
+		if _, err := shared.ParseDigest(string(e.Root.Digest)); err != nil {
+			return invalid("the %s entry: %w", e.Kind, err)
+		}
 	}
 	return nil
 }

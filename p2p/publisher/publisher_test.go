@@ -27,6 +27,16 @@ func newKey(t testing.TB) *publisher.Key {
 	return key
 }
 
+// ringOf is a keyring in memory that holds a key alone.
+func ringOf(t testing.TB, key *publisher.Key) *publisher.Keyring {
+	t.Helper()
+	ring, err := publisher.NewKeyring(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
 func idOf(t testing.TB, key *publisher.Key) shared.PublisherID {
 	t.Helper()
 	id, err := publisher.IDOf(key)
@@ -78,7 +88,7 @@ func appended(t testing.TB, key *publisher.Key, now time.Time, versions ...strin
 	var hashes stored
 	var update publisher.Update
 	for _, version := range versions {
-		ext, u, err := publisher.Append(key, log, [][]byte{entryOf(t, idOf(t, key), typical("pack", version), now)}, now)
+		ext, u, err := publisher.Append(ringOf(t, key), log, [][]byte{entryOf(t, idOf(t, key), typical("pack", version), now)}, now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,29 +99,29 @@ func appended(t testing.TB, key *publisher.Key, now time.Time, versions ...strin
 	return log, update
 }
 
-func TestLoadOrCreateKey(t *testing.T) {
+func TestOpenKeyring(t *testing.T) {
 	t.Run("comes back the same", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "publisher.pem")
-		first, err := publisher.LoadOrCreateKey(path)
+		folder := t.TempDir()
+		first, err := publisher.OpenKeyring(folder)
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, err := publisher.LoadOrCreateKey(path)
+		second, err := publisher.OpenKeyring(folder)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !first.Public().Equal(second.Public()) {
+		if first.ID() != second.ID() {
 			t.Fatal("the key has changed")
 		}
 	})
 	t.Run("everybody who creates it at once gets the same", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "publisher.pem")
-		keys := make([]*publisher.Key, 16)
+		folder := t.TempDir()
+		rings := make([]*publisher.Keyring, 16)
 		var group sync.WaitGroup
-		for i := range keys {
+		for i := range rings {
 			group.Go(func() {
 				var err error
-				if keys[i], err = publisher.LoadOrCreateKey(path); err != nil {
+				if rings[i], err = publisher.OpenKeyring(folder); err != nil {
 					t.Error(err)
 				}
 			})
@@ -120,12 +130,12 @@ func TestLoadOrCreateKey(t *testing.T) {
 		if t.Failed() {
 			return
 		}
-		for _, key := range keys[1:] {
-			if !key.Public().Equal(keys[0].Public()) {
+		for _, ring := range rings[1:] {
+			if ring.ID() != rings[0].ID() {
 				t.Fatal("two keys were made")
 			}
 		}
-		if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) != 1 {
+		if left, err := os.ReadDir(folder); err != nil || len(left) != 1 {
 			t.Fatalf("left behind: %v, %v", left, err)
 		}
 	})
@@ -139,14 +149,15 @@ func TestLoadOrCreateKey(t *testing.T) {
 			if runtime.GOOS == "windows" && strings.HasPrefix(name, "readable") {
 				t.Skip("Windows has no such permissions")
 			}
-			path := filepath.Join(t.TempDir(), "publisher.pem")
-			if _, err := publisher.LoadOrCreateKey(path); err != nil {
+			folder := t.TempDir()
+			if _, err := publisher.OpenKeyring(folder); err != nil {
 				t.Fatal(err)
 			}
+			path := filepath.Join(folder, "publisher.key")
 			if err := spoil(path); err != nil {
 				t.Fatal(err)
 			}
-			_, err := publisher.LoadOrCreateKey(path)
+			_, err := publisher.OpenKeyring(folder)
 			if !errors.Is(err, shared.ReasonStorage) || !strings.Contains(err.Error(), path) || shared.AsError(err).Hint == "" {
 				t.Fatalf("got %v; want STORAGE that names the file, with a hint", err)
 			}

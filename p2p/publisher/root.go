@@ -3,8 +3,13 @@ package publisher
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"slices"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -19,14 +24,29 @@ const (
 // Root says which keys speak for a publisher. Root documents form a chain: each
 // is signed by the threshold of its own keys and, from the second on, by the
 // threshold of the previous document's keys (the rule of The Update Framework,
-// section 5.3). The publisher's ID is the hash of the first document.
+// section 5.3) or, instead, by the previous document's recovery key. The
+// publisher's ID is the hash of the first document.
+//
+// Every document but the first says what of the log stands: what the keys before it
+// have signed beyond that is void, so that they can sign nothing new. Where two chains
+// part, a recovery wins over a document that is none, however long the other chain is:
+// whoever stole the ordinary keys cannot outrun whoever has the recovery key.
 type Root struct {
-	Format    int             `json:"v"`       // 1
-	Version   int             `json:"version"` // 1, 2, 3…
-	Keys      [][]byte        `json:"keys"`    // Ed25519, no duplicates
-	Threshold int             `json:"threshold"`
-	Recovery  []byte          `json:"recovery,omitempty"` // SHA-256 of an offline key, for later use
-	signed    json.RawMessage // the exact bytes that are hashed and signed
+	Format    int      `json:"v"`       // 1
+	Version   int      `json:"version"` // 1, 2, 3…
+	Keys      [][]byte `json:"keys"`    // Ed25519, no duplicates
+	Threshold int      `json:"threshold"`
+	Recovery  []byte   `json:"recovery,omitempty"` // SHA-256 of a public key whose private half is kept offline
+	Recovers  bool     `json:"recovers,omitempty"` // the recovery key before has signed
+	Keep      *Keep    `json:"keep,omitempty"`     // what of the log stands; of all but the first
+
+	signed json.RawMessage // the exact bytes that are hashed and signed
+}
+
+// Keep is what of a log stands: its first Size entries, whose tree has this hash.
+type Keep struct {
+	Size int64     `json:"size"`
+	Hash tlog.Hash `json:"hash"`
 }
 
 // signedRoot is the wire form.
@@ -39,13 +59,39 @@ type signedRoot struct {
 const rootContext = "ggen root document v1\n"
 
 // NewRoot makes the first root document of a publisher whose only key is key,
-// in its signed form.
+// in its signed form. It is the same every time.
 func NewRoot(key *Key) ([]byte, error) {
-	body, err := json.Marshal(Root{Format: 1, Version: 1, Keys: [][]byte{key.Public()}, Threshold: 1})
+	return SignRoot(Root{Version: 1, Keys: [][]byte{key.Public()}, Threshold: 1}, key)
+}
+
+// SignRoot gives a root document its signed form. It signs what it is given; whether
+// that follows the document before, [ParseChain] says.
+func SignRoot(root Root, signers ...*Key) ([]byte, error) {
+	root.Format = 1
+	body, err := json.Marshal(root)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("encode root document: %w", err)
 	}
-	return json.Marshal(signedRoot{Root: body, Signatures: [][]byte{append(bytes.Clone(key.Public()), key.sign(append([]byte(rootContext), body...))...)}})
+	signed := signedRoot{Root: body}
+	for _, key := range signers {
+		signed.Signatures = append(signed.Signatures, append(bytes.Clone(key.Public()), key.sign(append([]byte(rootContext), body...))...))
+	}
+	return json.Marshal(signed)
+}
+
+// RecoveryHash is how a root document names a recovery key.
+func RecoveryHash(public PublicKey) []byte {
+	sum := sha256.Sum256(public)
+	return sum[:]
+}
+
+// RecoveryFingerprint is the [Fingerprint] of the recovery key of a root document;
+// empty if it has none.
+func RecoveryFingerprint(root Root) string {
+	if len(root.Recovery) == 0 {
+		return ""
+	}
+	return hex.EncodeToString(root.Recovery[:8])
 }
 
 // Chain is a verified chain of root documents.
@@ -72,13 +118,28 @@ func ParseChain(signed [][]byte) (Chain, error) {
 		if !root.satisfiedBy(signers) {
 			return Chain{}, invalid("root document %d is not signed by its own keys", root.Version)
 		}
-		if i > 0 && !chain.Roots[i-1].satisfiedBy(signers) {
-			return Chain{}, invalid("root document %d is not signed by the keys before it", root.Version)
+		if err := chain.follows(root, signers); err != nil {
+			return Chain{}, err
 		}
 		chain.Roots = append(chain.Roots, root)
 	}
 	chain.ID = shared.PublisherID(shared.DigestOf(chain.Roots[0].signed).Hex())
 	return chain, nil
+}
+
+// follows checks that the document before root, if there is one, vouches for it.
+func (c Chain) follows(root Root, signers [][]byte) error {
+	switch {
+	case (root.Keep == nil) != (len(c.Roots) == 0), root.Recovers && len(c.Roots) == 0:
+		return invalid("root document %d has no word on the log, or one that it cannot have", root.Version)
+	case len(c.Roots) == 0:
+		return nil
+	case !root.Recovers && !c.Current().satisfiedBy(signers):
+		return invalid("root document %d is not signed by the keys before it", root.Version)
+	case root.Recovers && !c.Current().recoveredBy(signers):
+		return invalid("root document %d recovers and is not signed by the recovery key", root.Version)
+	}
+	return nil
 }
 
 // Current is the newest root document.
@@ -91,11 +152,54 @@ func (c Chain) DigestOf(document int) shared.Digest { return shared.DigestOf(c.R
 // Signed are the documents as they travel.
 func (c Chain) Signed() [][]byte { return c.signed }
 
-// extends tells whether c begins with all documents of old.
-func (c Chain) extends(old Chain) bool {
-	return len(c.Roots) >= len(old.Roots) && slices.EqualFunc(c.Roots[:len(old.Roots)], old.Roots, func(a, b Root) bool {
-		return bytes.Equal(a.signed, b.signed)
-	})
+// Continues tells whether c begins with all documents of old.
+func (c Chain) Continues(old Chain) bool { return c.Common(old) == len(old.Roots) }
+
+// supersedes tells whether c takes the place of old: where they part, only c's
+// document is a recovery.
+func (c Chain) supersedes(old Chain) bool {
+	i := c.Common(old)
+	return c.ID == old.ID && i < len(c.Roots) && i < len(old.Roots) && c.Roots[i].Recovers && !old.Roots[i].Recovers
+}
+
+// Common counts the documents with which both chains begin.
+func (c Chain) Common(old Chain) int {
+	i := 0
+	for i < min(len(c.Roots), len(old.Roots)) && bytes.Equal(c.Roots[i].signed, old.Roots[i].signed) {
+		i++
+	}
+	return i
+}
+
+// Replaces tells whether c is to be believed instead of old, of which it may be the
+// continuation, and the least that its documents since then let stand of the log.
+func (c Chain) Replaces(old Chain) (Keep, bool) {
+	common := c.Common(old)
+	if old.ID != c.ID || common == len(c.Roots) || !c.Continues(old) && !c.supersedes(old) {
+		return Keep{}, false
+	}
+	least := c.Roots[common].Keep
+	for _, root := range c.Roots[common:] {
+		if root.Keep.Size < least.Size {
+			least = root.Keep
+		}
+	}
+	return *least, true
+}
+
+// Order is a string that is greater for the chain that is to be believed, of one
+// publisher's: see [Root]. Of two that part in documents of one kind, which is a
+// fault of their publisher, it prefers one of them, always the same.
+func (c Chain) Order() string {
+	order := make([]byte, 0, len(c.Roots))
+	for _, root := range c.Roots {
+		if root.Recovers {
+			order = append(order, 'r')
+		} else {
+			order = append(order, 'o')
+		}
+	}
+	return string(order)
 }
 
 // parseRoot reads one document and lists the keys whose signatures on it hold.
@@ -116,8 +220,11 @@ func parseRoot(data []byte) (Root, [][]byte, error) {
 		return Root{}, nil, stale("a root document of format %d, which only newer versions of this program know", root.Format)
 	}
 	if root.Format != 1 || len(root.Keys) == 0 || len(root.Keys) > MaxKeys || root.Threshold < 1 || root.Threshold > len(root.Keys) ||
-		len(envelope.Signatures) > 2*MaxKeys || (len(root.Recovery) != 0 && len(root.Recovery) != 32) {
+		len(envelope.Signatures) > 2*MaxKeys+1 || (len(root.Recovery) != 0 && len(root.Recovery) != 32) {
 		return Root{}, nil, invalid("root document: format %d, %d keys, threshold %d", root.Format, len(root.Keys), root.Threshold)
+	}
+	if root.Keep != nil && (root.Keep.Size < 0 || root.Keep.Size > MaxLogSize) {
+		return Root{}, nil, invalid("root document: it keeps %d entries", root.Keep.Size)
 	}
 	for i, key := range root.Keys {
 		if len(key) != ed25519.PublicKeySize || slices.ContainsFunc(root.Keys[:i], func(k []byte) bool { return bytes.Equal(k, key) }) {
@@ -143,6 +250,11 @@ func (r Root) satisfiedBy(signers [][]byte) bool {
 		}
 	}
 	return count >= r.Threshold
+}
+
+// recoveredBy tells whether the recovery key of r is among the signers.
+func (r Root) recoveredBy(signers [][]byte) bool {
+	return len(r.Recovery) > 0 && slices.ContainsFunc(signers, func(s []byte) bool { return bytes.Equal(RecoveryHash(s), r.Recovery) })
 }
 
 // IDOf is the ID of the publisher whose first root document is [NewRoot] of key.

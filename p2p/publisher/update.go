@@ -215,6 +215,9 @@ func (u Update) parseEntries(chain Chain, now time.Time) ([]Entry, error) {
 		if e.Publisher != chain.ID {
 			return nil, invalid("entry %d of %s is %s's", u.From+int64(i), chain.ID.Short(), e.Publisher.Short())
 		}
+		if r := e.Root; r != nil && (r.Version > len(chain.Roots) || r.Digest != chain.DigestOf(r.Version-1)) {
+			return nil, invalid("entry %d of %s names a root document %d that is not one", u.From+int64(i), chain.ID.Short(), r.Version)
+		}
 		entries = append(entries, e)
 	}
 	return entries, nil

@@ -215,8 +215,9 @@ type session struct {
 
 // need is a log that the peer has more of.
 type need struct {
-	head Head
-	from int64
+	head  Head
+	from  int64
+	again bool // less is held than when it was first asked for
 }
 
 // pullAll reconciles the two catalogues page by page and pulls what is missing.
@@ -260,7 +261,7 @@ func (s *session) reconcile(page *headsRequest) (needs []need, more bool, err er
 	}
 	for _, h := range heads {
 		if from, wanted := s.catalog.Wants(h); wanted {
-			needs = append(needs, need{h, from})
+			needs = append(needs, need{h, from, false})
 		}
 	}
 	if len(heads) > 0 {
@@ -293,13 +294,16 @@ func (s *session) pull(ctx context.Context, needs []need) error {
 		from, wanted := s.catalog.Wants(n.head)
 		switch {
 		case !wanted:
+		case from < n.from && !n.again:
+			// What was held has been taken back by its publisher: from there on.
+			needs = append([]need{{n.head, from, true}}, needs...)
 		case from <= n.from:
 			// Neither what was promised nor a part of it.
 			if s.wasted++; s.wasted > maxWasted {
 				return fmt.Errorf("it promises logs that it does not have: %w", errProtocol)
 			}
 		case next != 0:
-			needs = append([]need{{n.head, from}}, needs...)
+			needs = append([]need{{n.head, from, n.again}}, needs...)
 		}
 	}
 	return nil

@@ -22,9 +22,9 @@ const (
 	// HeadNamespace is the DHT namespace of head records.
 	HeadNamespace = "ggen-head"
 
-	// MaxHead bounds a head record in bytes: a signed head of a few hundred, and
-	// room for the root document that lets a stranger verify it.
-	MaxHead = 16 << 10
+	// MaxHead bounds a head record in bytes: a signed head of a few hundred, and the
+	// root documents that let a stranger verify it, about 700 for each change of keys.
+	MaxHead = 64 << 10
 
 	// Head asks up to headsAtOnce peers at a time (see the DHT's alpha) and gives
 	// up on one after askTimeout.
@@ -46,14 +46,14 @@ const (
 
 // HeadCodec verifies head records.
 type HeadCodec interface {
-	// Check returns the log size that the head in value states, or an error unless
-	// value is a head that the publisher (64 hex digits) signed. It must not keep
-	// or change value.
-	Check(publisherHex string, value []byte) (size int64, err error)
+	// Check returns an error unless value is a head that the publisher (64 hex
+	// digits) signed. Of two heads the one with the greater order (as strings
+	// compare) is to be believed. It must not keep or change value.
+	Check(publisherHex string, value []byte) (order string, err error)
 }
 
 // HeadValidator makes the DHT store and pass on verified heads only, and prefer
-// the one of the larger log.
+// the newest one.
 func HeadValidator(codec HeadCodec) record.Validator { return headValidator{codec} }
 
 type headValidator struct{ codec HeadCodec }
@@ -68,16 +68,16 @@ func (v headValidator) Validate(key string, value []byte) error {
 	return err
 }
 
-// Select implements record.Validator: the first of the largest.
+// Select implements record.Validator: the first of the newest.
 func (v headValidator) Select(key string, values [][]byte) (int, error) {
 	publisher, err := parseHeadKey(key)
 	if err != nil {
 		return 0, err
 	}
-	best, largest := -1, int64(-1)
+	best, newest := -1, ""
 	for i, value := range values {
-		if size, err := checkHead(v.codec, publisher, value); err == nil && size > largest {
-			best, largest = i, size
+		if order, err := checkHead(v.codec, publisher, value); err == nil && (best < 0 || order > newest) {
+			best, newest = i, order
 		}
 	}
 	if best < 0 {
@@ -98,15 +98,11 @@ func parseHeadKey(key string) (shared.PublisherID, error) {
 	return "", fmt.Errorf("%q is not the key of a head record", key)
 }
 
-func checkHead(codec HeadCodec, publisher shared.PublisherID, value []byte) (int64, error) {
+func checkHead(codec HeadCodec, publisher shared.PublisherID, value []byte) (order string, err error) {
 	if len(value) == 0 || len(value) > MaxHead {
-		return 0, fmt.Errorf("a head record of %d bytes; 1 to %d are allowed", len(value), MaxHead)
+		return "", fmt.Errorf("a head record of %d bytes; 1 to %d are allowed", len(value), MaxHead)
 	}
-	size, err := codec.Check(string(publisher), value)
-	if err == nil && size < 0 {
-		err = fmt.Errorf("a log of size %d", size)
-	}
-	return size, err
+	return codec.Check(string(publisher), value)
 }
 
 // PutHead stores the head record of a publisher here and at the 20 peers closest
@@ -158,7 +154,7 @@ func (r *Router) Head(ctx context.Context, publisher shared.PublisherID) (value 
 	if !publisher.Complete() {
 		return nil, shared.NewError(shared.ReasonInvalidArgument, "find head: %q is no complete publisher ID", publisher)
 	}
-	search := headSearch{router: r, publisher: publisher, key: headKey(publisher), size: -1}
+	search := headSearch{router: r, publisher: publisher, key: headKey(publisher)}
 	if rec, err := r.values.Get(ctx, search.key); err == nil && rec != nil {
 		search.take(rec.GetValue())
 	}
@@ -190,8 +186,8 @@ type headSearch struct {
 	publisher shared.PublisherID
 	key       string
 
-	best     []byte // the newest verified head so far, of a log of size
-	size     int64
+	best     []byte // the newest verified head so far, and its order
+	order    string
 	verified int // verified answers, the own copy included
 	answered int // peers that answered at all
 }
@@ -206,13 +202,13 @@ type headAnswer struct {
 
 // take notes a record if it is verified.
 func (s *headSearch) take(value []byte) bool {
-	size, err := checkHead(s.router.heads, s.publisher, value)
+	order, err := checkHead(s.router.heads, s.publisher, value)
 	if err != nil {
 		return false
 	}
 	s.verified++
-	if size > s.size {
-		s.best, s.size = value, size
+	if s.best == nil || order > s.order {
+		s.best, s.order = value, order
 	}
 	return true
 }

@@ -3,7 +3,7 @@
 // this node's own answers alive there.
 //
 // Head records live under /ggen-head/<publisher ID>; a record counts only when
-// the caller's [HeadCodec] verifies it, and the one with the larger log wins.
+// the caller's [HeadCodec] verifies it, and the newest one wins.
 // Provider records are kad-dht's: the key is the CID (raw, sha2-256) of the blob,
 // and they are hints that nothing vouches for: only content proves that a
 // provider told the truth.

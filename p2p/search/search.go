@@ -112,6 +112,13 @@ func (x *Index) Put(doc Doc) {
 	}
 }
 
+// Remove takes a package out; one that is not there is no error.
+func (x *Index) Remove(name string, publisher shared.PublisherID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.remove(key(shared.PackageSummary{Name: name, Publisher: publisher}))
+}
+
 func (e *entry) add(weight float64, texts ...string) {
 	for _, text := range texts {
 		for _, word := range words(text) {

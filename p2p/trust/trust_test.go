@@ -115,7 +115,7 @@ func TestForgedCataloguesAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	head, err := publisher.SignHead(s.key, s.chain.ID, 0, [32]byte{}, time.Now())
+	head, err := publisher.SignHead(s.chain.ID, 0, [32]byte{}, time.Now(), s.key)
 	if err != nil {
 		t.Fatal(err)
 	}

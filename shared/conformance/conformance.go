@@ -51,6 +51,7 @@ func Run(t *testing.T, open Open) {
 		{"proofs of forks", forkProofs},
 		{"bundles", bundles},
 		{"provenance", provenance},
+		{"keys", keys},
 		{"a dry run changes nothing", dryRun},
 		{"a release that is yanked is not chosen, until that is undone", yank},
 		{"a package that is deprecated says so, until that is undone", deprecate},
@@ -485,6 +486,46 @@ func provenance(t *testing.T, m shared.Marketplace) {
 	want(t, err, shared.ReasonNoPeers)
 }
 
+func keys(t *testing.T, m shared.Marketplace) {
+	receipt := publish(t, m, shared.PublishRequest{}, Manifest("signed", "1.0.0"))
+	before, err := m.PublisherKeys(t.Context())
+	if err != nil || before.Publisher != receipt.Publisher || before.Threshold != 1 || before.LogSize == 0 || before.HeadTime.IsZero() || len(before.Keys) == 0 || !before.Keys[0].Held {
+		t.Fatalf("%+v, %v", before, err)
+	}
+	const passphrase = "four random words here"
+	recovery, err := m.MakeKey(t.Context(), passphrase)
+	if err != nil || len(recovery.Sealed) == 0 || recovery.Public == "" {
+		t.Fatalf("%+v, %v", recovery, err)
+	}
+	rotated, err := m.ChangeKeys(t.Context(), shared.KeyChange{Action: shared.KeyRotate, Add: 1, Drop: []string{before.Keys[0].Fingerprint}, Recovery: recovery.Public})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k := rotated.Keys; k.Publisher != before.Publisher || k.Root != before.Root+1 || k.Recovery != recovery.Fingerprint || k.LogSize != before.LogSize+1 {
+		t.Errorf("%+v", k)
+	}
+	exported, err := m.ExportKey(t.Context(), rotated.Keys.Keys[0].Fingerprint, passphrase)
+	if err != nil || exported.Public != rotated.Keys.Keys[0].Public {
+		t.Fatalf("%+v, %v", exported, err)
+	}
+	if _, err := m.ChangeKeys(t.Context(), shared.KeyChange{Action: shared.KeyImport, Sealed: [][]byte{exported.Sealed}, Passphrase: passphrase}); err != nil {
+		t.Errorf("import what is here: %v", err)
+	}
+	publish(t, m, shared.PublishRequest{}, Manifest("signed", "1.1.0"))
+	recovered, err := m.ChangeKeys(t.Context(), shared.KeyChange{Action: shared.KeyRecover, Sealed: [][]byte{recovery.Sealed}, Passphrase: passphrase, Keep: rotated.Keys.LogSize, DryRun: true})
+	if err != nil || recovered.VoidTotal != 1 || len(recovered.Void) != 1 || recovered.Void[0].Entry != rotated.Keys.LogSize || recovered.Void[0].Text != "release signed@1.1.0" {
+		t.Errorf("%+v, %v", recovered, err)
+	}
+	_, err = m.MakeKey(t.Context(), "short")
+	want(t, err, shared.ReasonInvalidArgument)
+	_, err = m.ExportKey(t.Context(), "ffffffffffffffff", passphrase)
+	want(t, err, shared.ReasonNotFound)
+	_, err = m.ChangeKeys(t.Context(), shared.KeyChange{Action: shared.KeyInit})
+	want(t, err, shared.ReasonInvalidArgument)
+	_, err = m.ChangeKeys(t.Context(), shared.KeyChange{Action: shared.KeyImport, Sealed: [][]byte{exported.Sealed}, Passphrase: "another passphrase"})
+	want(t, err, shared.ReasonInvalidArgument)
+}
+
 func forkProofs(t *testing.T, m shared.Marketplace) {
 	id := publish(t, m, shared.PublishRequest{}, Manifest("honest", "1.0.0")).Publisher
 	_, err := m.ForkProof(t.Context(), id)
@@ -799,6 +840,11 @@ func calls(t *testing.T, m shared.Marketplace) map[string]func(context.Context) 
 		},
 		"verify": func(ctx context.Context) error {
 			_, err := m.Verify(ctx, shared.VerifyRequest{Root: root, Packages: []shared.LockedPackage{{Name: "late"}}})
+			return err
+		},
+		"keys": func(ctx context.Context) error { _, err := m.PublisherKeys(ctx); return err },
+		"rotate": func(ctx context.Context) error {
+			_, err := m.ChangeKeys(ctx, shared.KeyChange{Action: shared.KeyRotate})
 			return err
 		},
 		"watch": func(ctx context.Context) error {

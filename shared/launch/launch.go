@@ -29,6 +29,10 @@ const DefaultLockWait = 15 * time.Second
 // engine that go-plugin starts for one command.
 const SpecVariable = "GGEN_ENGINE_SPEC"
 
+// PassphraseVariable is the environment variable that carries the passphrase of an
+// encrypted key to a command. Engines do not inherit it.
+const PassphraseVariable = "GGEN_KEY_PASSPHRASE" //nolint:gosec // a name
+
 // NoSocket is the metadata key of a start error by which an engine says that it
 // works, except that it cannot make a socket where it was told to.
 const NoSocket = "no_socket"

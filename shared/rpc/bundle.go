@@ -125,7 +125,7 @@ func toProvenance(p shared.Provenance) *marketpb.ProveResponse {
 		Entry: p.Entry, EntryHash: string(p.EntryHash), EntryTime: toTime(p.EntryTime), PathLength: int32(p.PathLength),
 		LogSize: p.LogSize, LogHash: string(p.LogHash), HeadTime: toTime(p.HeadTime), Rule: string(p.Rule),
 		Roots: each(p.Roots, func(r shared.ProvenRoot) *marketpb.ProvenRoot {
-			return &marketpb.ProvenRoot{Version: int32(r.Version), Digest: string(r.Digest), Keys: r.Keys, Threshold: int32(r.Threshold)}
+			return &marketpb.ProvenRoot{Version: int32(r.Version), Digest: string(r.Digest), Keys: r.Keys, Threshold: int32(r.Threshold), Recovers: r.Recovers}
 		}),
 	}
 }
@@ -137,7 +137,7 @@ func fromProvenance(p *marketpb.ProveResponse) shared.Provenance {
 		Entry: p.GetEntry(), EntryHash: shared.Digest(p.GetEntryHash()), EntryTime: fromTime(p.GetEntryTime()), PathLength: int(p.GetPathLength()),
 		LogSize: p.GetLogSize(), LogHash: shared.Digest(p.GetLogHash()), HeadTime: fromTime(p.GetHeadTime()), Rule: shared.TrustRule(p.GetRule()),
 		Roots: each(p.GetRoots(), func(r *marketpb.ProvenRoot) shared.ProvenRoot {
-			return shared.ProvenRoot{Version: int(r.GetVersion()), Digest: shared.Digest(r.GetDigest()), Keys: r.GetKeys(), Threshold: int(r.GetThreshold())}
+			return shared.ProvenRoot{Version: int(r.GetVersion()), Digest: shared.Digest(r.GetDigest()), Keys: r.GetKeys(), Threshold: int(r.GetThreshold()), Recovers: r.GetRecovers()}
 		}),
 	}
 }

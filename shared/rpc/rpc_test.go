@@ -193,34 +193,48 @@ func TestValuesCrossTheWire(t *testing.T) {
 	catalogue := shared.TrustCatalogue{Title: "t", Signer: "p", Serial: 3, Issued: now, Names: []shared.CatalogueName{{Name: "n", Publisher: "p"}}}
 	verdict := shared.ForkVerdict{Publisher: "p", Size: 7, First: "sha256:x", Second: "sha256:y", FirstTime: now, SecondTime: now, Quarantined: true}
 	exporting := shared.ExportRequest{File: "/f", Packages: install.Packages, Locked: []shared.LockedPackage{locked}, Offline: true}
+	keys := shared.PublisherKeys{
+		Publisher: "p", Root: 2, Threshold: 1, Recovery: "r", LogSize: 3, HeadTime: time.Unix(5, 0).UTC(),
+		Keys: []shared.SignerKey{{Fingerprint: "f", Public: "q", Held: true, Current: true}},
+	}
+	sealed := shared.SealedKey{Fingerprint: "f", Public: "q", Sealed: []byte("s")}
+	change := shared.KeyChange{
+		Action: shared.KeyRotate, Publisher: "p", Sealed: [][]byte{{1}}, Passphrase: "x", Add: 1, Include: []string{"i"}, Drop: []string{"d"},
+		Threshold: 2, Recovery: "r", Keep: -1, DryRun: true,
+	}
+	changed := shared.KeyReceipt{Keys: keys, Void: []shared.LogEntry{{Entry: 4, Time: time.Unix(6, 0).UTC(), Text: "t"}}, VoidTotal: 5, Announced: 6, Diagnostics: notes}
 	exported := shared.ExportReceipt{Packages: []shared.LockedPackage{locked}, Bytes: 9, Diagnostics: notes}
 	imported := shared.ImportReceipt{Packages: []shared.LockedPackage{locked}, Entries: 4}
 	proven := shared.Provenance{
 		Name: "n", Version: "1.0.0", Publisher: "p", File: files[0], Index: "sha256:x", Archive: "sha256:y", Entry: 1, EntryHash: "sha256:z", EntryTime: now,
 		PathLength: 2, LogSize: 3, LogHash: "sha256:w", HeadTime: now, Rule: shared.RulePin,
-		Roots: []shared.ProvenRoot{{Version: 1, Digest: "sha256:r", Keys: []string{"k"}, Threshold: 1}},
+		Roots: []shared.ProvenRoot{{Version: 1, Digest: "sha256:r", Keys: []string{"k"}, Threshold: 1, Recovers: true}},
 	}
 	for name, pair := range map[string][2]any{
-		"export":    {exporting, fromExport(toExport(exporting))},
-		"exported":  {exported, fromExportReceipt(toExportReceipt(exported))},
-		"imported":  {imported, fromImportReceipt(toImportReceipt(imported))},
-		"proven":    {proven, fromProvenance(toProvenance(proven))},
-		"report":    {report, fromReport(toReport(report))},
-		"catalogue": {catalogue, fromCatalogue(toCatalogue(catalogue))},
-		"verdict":   {verdict, fromVerdict(toVerdict(verdict))},
-		"info":      {engine, fromInfo(toInfo(engine))},
-		"search":    {query, fromSearch(toSearch(query))},
-		"summary":   {summary, fromSummary(toSummary(summary))},
-		"details":   {details, fromDetails(toDetails(details))},
-		"receipt":   {receipt, fromPublishReceipt(toPublishReceipt(receipt), each(each(files, toFile), fromFile))},
-		"install":   {install, fromInstall(toInstall(install))},
-		"installed": {installed, fromInstalled(toInstalled(installed))},
-		"status":    {node, fromNodeStatus(toNodeStatus(node))},
-		"peer":      {peer, fromPeer(toPeer(peer))},
-		"outcome":   {outcome, fromOutcome(toOutcome(outcome))},
-		"event":     {event, fromEvent(toEvent(event))},
-		"progress":  {progress, fromProgress(toProgress(progress))},
-		"verify":    {verified, fromVerifyResult(toVerifyResult(verified))},
+		"keys":       {keys, fromKeys(toKeys(keys))},
+		"key":        {sealed, fromSealed(toSealed(sealed))},
+		"key change": {change, fromKeyChange(toKeyChange(change))},
+		"changed":    {changed, fromKeyReceipt(toKeyReceipt(changed))},
+		"export":     {exporting, fromExport(toExport(exporting))},
+		"exported":   {exported, fromExportReceipt(toExportReceipt(exported))},
+		"imported":   {imported, fromImportReceipt(toImportReceipt(imported))},
+		"proven":     {proven, fromProvenance(toProvenance(proven))},
+		"report":     {report, fromReport(toReport(report))},
+		"catalogue":  {catalogue, fromCatalogue(toCatalogue(catalogue))},
+		"verdict":    {verdict, fromVerdict(toVerdict(verdict))},
+		"info":       {engine, fromInfo(toInfo(engine))},
+		"search":     {query, fromSearch(toSearch(query))},
+		"summary":    {summary, fromSummary(toSummary(summary))},
+		"details":    {details, fromDetails(toDetails(details))},
+		"receipt":    {receipt, fromPublishReceipt(toPublishReceipt(receipt), each(each(files, toFile), fromFile))},
+		"install":    {install, fromInstall(toInstall(install))},
+		"installed":  {installed, fromInstalled(toInstalled(installed))},
+		"status":     {node, fromNodeStatus(toNodeStatus(node))},
+		"peer":       {peer, fromPeer(toPeer(peer))},
+		"outcome":    {outcome, fromOutcome(toOutcome(outcome))},
+		"event":      {event, fromEvent(toEvent(event))},
+		"progress":   {progress, fromProgress(toProgress(progress))},
+		"verify":     {verified, fromVerifyResult(toVerifyResult(verified))},
 	} {
 		if diff := cmp.Diff(pair[0], pair[1], cmpopts.IgnoreUnexported(shared.Error{})); diff != "" {
 			t.Errorf("%s: %s", name, diff)

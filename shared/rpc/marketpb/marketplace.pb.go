@@ -3103,6 +3103,7 @@ type ProvenRoot struct {
 	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
 	Keys          []string               `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"`
 	Threshold     int32                  `protobuf:"varint,4,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	Recovers      bool                   `protobuf:"varint,5,opt,name=recovers,proto3" json:"recovers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3163,6 +3164,13 @@ func (x *ProvenRoot) GetThreshold() int32 {
 		return x.Threshold
 	}
 	return 0
+}
+
+func (x *ProvenRoot) GetRecovers() bool {
+	if x != nil {
+		return x.Recovers
+	}
+	return false
 }
 
 type ExplainRequest struct {
@@ -4807,6 +4815,750 @@ func (x *VerifySummary) GetDiagnostics() []*Diagnostic {
 	return nil
 }
 
+type PublisherKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublisherKeysRequest) Reset() {
+	*x = PublisherKeysRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublisherKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublisherKeysRequest) ProtoMessage() {}
+
+func (x *PublisherKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublisherKeysRequest.ProtoReflect.Descriptor instead.
+func (*PublisherKeysRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{66}
+}
+
+type PublisherKeysResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          *PublisherKeys         `protobuf:"bytes,1,opt,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublisherKeysResponse) Reset() {
+	*x = PublisherKeysResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublisherKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublisherKeysResponse) ProtoMessage() {}
+
+func (x *PublisherKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublisherKeysResponse.ProtoReflect.Descriptor instead.
+func (*PublisherKeysResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *PublisherKeysResponse) GetKeys() *PublisherKeys {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type PublisherKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Publisher     string                 `protobuf:"bytes,1,opt,name=publisher,proto3" json:"publisher,omitempty"`
+	Root          int32                  `protobuf:"varint,2,opt,name=root,proto3" json:"root,omitempty"`
+	Threshold     int32                  `protobuf:"varint,3,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	Keys          []*SignerKey           `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
+	Recovery      string                 `protobuf:"bytes,5,opt,name=recovery,proto3" json:"recovery,omitempty"`
+	LogSize       int64                  `protobuf:"varint,6,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"`
+	HeadTime      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=head_time,json=headTime,proto3" json:"head_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublisherKeys) Reset() {
+	*x = PublisherKeys{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublisherKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublisherKeys) ProtoMessage() {}
+
+func (x *PublisherKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublisherKeys.ProtoReflect.Descriptor instead.
+func (*PublisherKeys) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *PublisherKeys) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+func (x *PublisherKeys) GetRoot() int32 {
+	if x != nil {
+		return x.Root
+	}
+	return 0
+}
+
+func (x *PublisherKeys) GetThreshold() int32 {
+	if x != nil {
+		return x.Threshold
+	}
+	return 0
+}
+
+func (x *PublisherKeys) GetKeys() []*SignerKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *PublisherKeys) GetRecovery() string {
+	if x != nil {
+		return x.Recovery
+	}
+	return ""
+}
+
+func (x *PublisherKeys) GetLogSize() int64 {
+	if x != nil {
+		return x.LogSize
+	}
+	return 0
+}
+
+func (x *PublisherKeys) GetHeadTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HeadTime
+	}
+	return nil
+}
+
+type SignerKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint   string                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Public        string                 `protobuf:"bytes,2,opt,name=public,proto3" json:"public,omitempty"`
+	Held          bool                   `protobuf:"varint,3,opt,name=held,proto3" json:"held,omitempty"`
+	Current       bool                   `protobuf:"varint,4,opt,name=current,proto3" json:"current,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignerKey) Reset() {
+	*x = SignerKey{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignerKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignerKey) ProtoMessage() {}
+
+func (x *SignerKey) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignerKey.ProtoReflect.Descriptor instead.
+func (*SignerKey) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *SignerKey) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *SignerKey) GetPublic() string {
+	if x != nil {
+		return x.Public
+	}
+	return ""
+}
+
+func (x *SignerKey) GetHeld() bool {
+	if x != nil {
+		return x.Held
+	}
+	return false
+}
+
+func (x *SignerKey) GetCurrent() bool {
+	if x != nil {
+		return x.Current
+	}
+	return false
+}
+
+type MakeKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Passphrase    string                 `protobuf:"bytes,1,opt,name=passphrase,proto3" json:"passphrase,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MakeKeyRequest) Reset() {
+	*x = MakeKeyRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MakeKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MakeKeyRequest) ProtoMessage() {}
+
+func (x *MakeKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MakeKeyRequest.ProtoReflect.Descriptor instead.
+func (*MakeKeyRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *MakeKeyRequest) GetPassphrase() string {
+	if x != nil {
+		return x.Passphrase
+	}
+	return ""
+}
+
+type MakeKeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *SealedKey             `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MakeKeyResponse) Reset() {
+	*x = MakeKeyResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MakeKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MakeKeyResponse) ProtoMessage() {}
+
+func (x *MakeKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MakeKeyResponse.ProtoReflect.Descriptor instead.
+func (*MakeKeyResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *MakeKeyResponse) GetKey() *SealedKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type SealedKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint   string                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Public        string                 `protobuf:"bytes,2,opt,name=public,proto3" json:"public,omitempty"`
+	Sealed        []byte                 `protobuf:"bytes,3,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealedKey) Reset() {
+	*x = SealedKey{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedKey) ProtoMessage() {}
+
+func (x *SealedKey) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedKey.ProtoReflect.Descriptor instead.
+func (*SealedKey) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *SealedKey) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *SealedKey) GetPublic() string {
+	if x != nil {
+		return x.Public
+	}
+	return ""
+}
+
+func (x *SealedKey) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+type ExportKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint   string                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Passphrase    string                 `protobuf:"bytes,2,opt,name=passphrase,proto3" json:"passphrase,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportKeyRequest) Reset() {
+	*x = ExportKeyRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportKeyRequest) ProtoMessage() {}
+
+func (x *ExportKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportKeyRequest.ProtoReflect.Descriptor instead.
+func (*ExportKeyRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *ExportKeyRequest) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *ExportKeyRequest) GetPassphrase() string {
+	if x != nil {
+		return x.Passphrase
+	}
+	return ""
+}
+
+type ExportKeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *SealedKey             `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportKeyResponse) Reset() {
+	*x = ExportKeyResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportKeyResponse) ProtoMessage() {}
+
+func (x *ExportKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportKeyResponse.ProtoReflect.Descriptor instead.
+func (*ExportKeyResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *ExportKeyResponse) GetKey() *SealedKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type ChangeKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Action        string                 `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	Publisher     string                 `protobuf:"bytes,2,opt,name=publisher,proto3" json:"publisher,omitempty"`
+	Sealed        [][]byte               `protobuf:"bytes,3,rep,name=sealed,proto3" json:"sealed,omitempty"`
+	Passphrase    string                 `protobuf:"bytes,4,opt,name=passphrase,proto3" json:"passphrase,omitempty"`
+	Add           int32                  `protobuf:"varint,5,opt,name=add,proto3" json:"add,omitempty"`
+	Include       []string               `protobuf:"bytes,6,rep,name=include,proto3" json:"include,omitempty"`
+	Drop          []string               `protobuf:"bytes,7,rep,name=drop,proto3" json:"drop,omitempty"`
+	Threshold     int32                  `protobuf:"varint,8,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	Recovery      string                 `protobuf:"bytes,9,opt,name=recovery,proto3" json:"recovery,omitempty"`
+	Keep          int64                  `protobuf:"varint,10,opt,name=keep,proto3" json:"keep,omitempty"`
+	DryRun        bool                   `protobuf:"varint,11,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeKeysRequest) Reset() {
+	*x = ChangeKeysRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeKeysRequest) ProtoMessage() {}
+
+func (x *ChangeKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeKeysRequest.ProtoReflect.Descriptor instead.
+func (*ChangeKeysRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *ChangeKeysRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *ChangeKeysRequest) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+func (x *ChangeKeysRequest) GetSealed() [][]byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+func (x *ChangeKeysRequest) GetPassphrase() string {
+	if x != nil {
+		return x.Passphrase
+	}
+	return ""
+}
+
+func (x *ChangeKeysRequest) GetAdd() int32 {
+	if x != nil {
+		return x.Add
+	}
+	return 0
+}
+
+func (x *ChangeKeysRequest) GetInclude() []string {
+	if x != nil {
+		return x.Include
+	}
+	return nil
+}
+
+func (x *ChangeKeysRequest) GetDrop() []string {
+	if x != nil {
+		return x.Drop
+	}
+	return nil
+}
+
+func (x *ChangeKeysRequest) GetThreshold() int32 {
+	if x != nil {
+		return x.Threshold
+	}
+	return 0
+}
+
+func (x *ChangeKeysRequest) GetRecovery() string {
+	if x != nil {
+		return x.Recovery
+	}
+	return ""
+}
+
+func (x *ChangeKeysRequest) GetKeep() int64 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
+}
+
+func (x *ChangeKeysRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type ChangeKeysResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          *PublisherKeys         `protobuf:"bytes,1,opt,name=keys,proto3" json:"keys,omitempty"`
+	Void          []*LogEntry            `protobuf:"bytes,2,rep,name=void,proto3" json:"void,omitempty"`
+	VoidTotal     int64                  `protobuf:"varint,3,opt,name=void_total,json=voidTotal,proto3" json:"void_total,omitempty"`
+	Announced     int32                  `protobuf:"varint,4,opt,name=announced,proto3" json:"announced,omitempty"`
+	Diagnostics   []*Diagnostic          `protobuf:"bytes,5,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeKeysResponse) Reset() {
+	*x = ChangeKeysResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeKeysResponse) ProtoMessage() {}
+
+func (x *ChangeKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeKeysResponse.ProtoReflect.Descriptor instead.
+func (*ChangeKeysResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *ChangeKeysResponse) GetKeys() *PublisherKeys {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *ChangeKeysResponse) GetVoid() []*LogEntry {
+	if x != nil {
+		return x.Void
+	}
+	return nil
+}
+
+func (x *ChangeKeysResponse) GetVoidTotal() int64 {
+	if x != nil {
+		return x.VoidTotal
+	}
+	return 0
+}
+
+func (x *ChangeKeysResponse) GetAnnounced() int32 {
+	if x != nil {
+		return x.Announced
+	}
+	return 0
+}
+
+func (x *ChangeKeysResponse) GetDiagnostics() []*Diagnostic {
+	if x != nil {
+		return x.Diagnostics
+	}
+	return nil
+}
+
+type LogEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entry         int64                  `protobuf:"varint,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogEntry) Reset() {
+	*x = LogEntry{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogEntry) ProtoMessage() {}
+
+func (x *LogEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
+func (*LogEntry) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *LogEntry) GetEntry() int64 {
+	if x != nil {
+		return x.Entry
+	}
+	return 0
+}
+
+func (x *LogEntry) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *LogEntry) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -4815,7 +5567,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4827,7 +5579,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4840,7 +5592,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{66}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{78}
 }
 
 type StatusResponse struct {
@@ -4868,7 +5620,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4880,7 +5632,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4893,7 +5645,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{67}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *StatusResponse) GetPeerId() string {
@@ -5026,7 +5778,7 @@ type PeersRequest struct {
 
 func (x *PeersRequest) Reset() {
 	*x = PeersRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5038,7 +5790,7 @@ func (x *PeersRequest) String() string {
 func (*PeersRequest) ProtoMessage() {}
 
 func (x *PeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5051,7 +5803,7 @@ func (x *PeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersRequest.ProtoReflect.Descriptor instead.
 func (*PeersRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{68}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *PeersRequest) GetId() string {
@@ -5085,7 +5837,7 @@ type PeersResponse struct {
 
 func (x *PeersResponse) Reset() {
 	*x = PeersResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5097,7 +5849,7 @@ func (x *PeersResponse) String() string {
 func (*PeersResponse) ProtoMessage() {}
 
 func (x *PeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5110,7 +5862,7 @@ func (x *PeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersResponse.ProtoReflect.Descriptor instead.
 func (*PeersResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{69}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *PeersResponse) GetPeers() []*Peer {
@@ -5145,7 +5897,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5157,7 +5909,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5170,7 +5922,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{70}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Peer) GetId() string {
@@ -5252,7 +6004,7 @@ type BootstrapRequest struct {
 
 func (x *BootstrapRequest) Reset() {
 	*x = BootstrapRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[71]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5264,7 +6016,7 @@ func (x *BootstrapRequest) String() string {
 func (*BootstrapRequest) ProtoMessage() {}
 
 func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[71]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5277,7 +6029,7 @@ func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapRequest.ProtoReflect.Descriptor instead.
 func (*BootstrapRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{71}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *BootstrapRequest) GetAddresses() []string {
@@ -5296,7 +6048,7 @@ type BootstrapResponse struct {
 
 func (x *BootstrapResponse) Reset() {
 	*x = BootstrapResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[72]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5308,7 +6060,7 @@ func (x *BootstrapResponse) String() string {
 func (*BootstrapResponse) ProtoMessage() {}
 
 func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[72]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5321,7 +6073,7 @@ func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapResponse.ProtoReflect.Descriptor instead.
 func (*BootstrapResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{72}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *BootstrapResponse) GetOutcomes() []*DialOutcome {
@@ -5343,7 +6095,7 @@ type DialOutcome struct {
 
 func (x *DialOutcome) Reset() {
 	*x = DialOutcome{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[73]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5355,7 +6107,7 @@ func (x *DialOutcome) String() string {
 func (*DialOutcome) ProtoMessage() {}
 
 func (x *DialOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[73]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5368,7 +6120,7 @@ func (x *DialOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialOutcome.ProtoReflect.Descriptor instead.
 func (*DialOutcome) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{73}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *DialOutcome) GetAddress() string {
@@ -5409,7 +6161,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[74]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5421,7 +6173,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[74]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5434,7 +6186,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{74}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *WatchRequest) GetKinds() []string {
@@ -5465,7 +6217,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[75]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5477,7 +6229,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[75]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5490,7 +6242,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{75}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *WatchResponse) GetKind() string {
@@ -5543,7 +6295,7 @@ type StayRequest struct {
 
 func (x *StayRequest) Reset() {
 	*x = StayRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[76]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5555,7 +6307,7 @@ func (x *StayRequest) String() string {
 func (*StayRequest) ProtoMessage() {}
 
 func (x *StayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[76]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5568,7 +6320,7 @@ func (x *StayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayRequest.ProtoReflect.Descriptor instead.
 func (*StayRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{76}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{88}
 }
 
 type StayResponse struct {
@@ -5579,7 +6331,7 @@ type StayResponse struct {
 
 func (x *StayResponse) Reset() {
 	*x = StayResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[77]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5591,7 +6343,7 @@ func (x *StayResponse) String() string {
 func (*StayResponse) ProtoMessage() {}
 
 func (x *StayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[77]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5604,7 +6356,7 @@ func (x *StayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayResponse.ProtoReflect.Descriptor instead.
 func (*StayResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{77}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{89}
 }
 
 type StopRequest struct {
@@ -5616,7 +6368,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[78]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5628,7 +6380,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[78]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5641,7 +6393,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{78}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *StopRequest) GetGrace() *durationpb.Duration {
@@ -5659,7 +6411,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[79]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5671,7 +6423,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[79]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5684,7 +6436,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{79}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{91}
 }
 
 var File_ggen_marketplace_v1_marketplace_proto protoreflect.FileDescriptor
@@ -5944,13 +6696,14 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\blog_hash\x18\f \x01(\tR\alogHash\x127\n" +
 	"\thead_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bheadTime\x125\n" +
 	"\x05roots\x18\x0e \x03(\v2\x1f.ggen.marketplace.v1.ProvenRootR\x05roots\x12\x12\n" +
-	"\x04rule\x18\x0f \x01(\tR\x04rule\"p\n" +
+	"\x04rule\x18\x0f \x01(\tR\x04rule\"\x8c\x01\n" +
 	"\n" +
 	"ProvenRoot\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x05R\aversion\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04keys\x18\x03 \x03(\tR\x04keys\x12\x1c\n" +
-	"\tthreshold\x18\x04 \x01(\x05R\tthreshold\"$\n" +
+	"\tthreshold\x18\x04 \x01(\x05R\tthreshold\x12\x1a\n" +
+	"\brecovers\x18\x05 \x01(\bR\brecovers\"$\n" +
 	"\x0eExplainRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\xa8\x02\n" +
 	"\x0fExplainResponse\x12\x12\n" +
@@ -6059,7 +6812,66 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\amissing\x18\x02 \x03(\tR\amissing\x12\x14\n" +
 	"\x05extra\x18\x03 \x03(\tR\x05extra\"R\n" +
 	"\rVerifySummary\x12A\n" +
-	"\vdiagnostics\x18\x01 \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\"\x0f\n" +
+	"\vdiagnostics\x18\x01 \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\"\x16\n" +
+	"\x14PublisherKeysRequest\"O\n" +
+	"\x15PublisherKeysResponse\x126\n" +
+	"\x04keys\x18\x01 \x01(\v2\".ggen.marketplace.v1.PublisherKeysR\x04keys\"\x83\x02\n" +
+	"\rPublisherKeys\x12\x1c\n" +
+	"\tpublisher\x18\x01 \x01(\tR\tpublisher\x12\x12\n" +
+	"\x04root\x18\x02 \x01(\x05R\x04root\x12\x1c\n" +
+	"\tthreshold\x18\x03 \x01(\x05R\tthreshold\x122\n" +
+	"\x04keys\x18\x04 \x03(\v2\x1e.ggen.marketplace.v1.SignerKeyR\x04keys\x12\x1a\n" +
+	"\brecovery\x18\x05 \x01(\tR\brecovery\x12\x19\n" +
+	"\blog_size\x18\x06 \x01(\x03R\alogSize\x127\n" +
+	"\thead_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bheadTime\"s\n" +
+	"\tSignerKey\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x16\n" +
+	"\x06public\x18\x02 \x01(\tR\x06public\x12\x12\n" +
+	"\x04held\x18\x03 \x01(\bR\x04held\x12\x18\n" +
+	"\acurrent\x18\x04 \x01(\bR\acurrent\"0\n" +
+	"\x0eMakeKeyRequest\x12\x1e\n" +
+	"\n" +
+	"passphrase\x18\x01 \x01(\tR\n" +
+	"passphrase\"C\n" +
+	"\x0fMakeKeyResponse\x120\n" +
+	"\x03key\x18\x01 \x01(\v2\x1e.ggen.marketplace.v1.SealedKeyR\x03key\"]\n" +
+	"\tSealedKey\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x16\n" +
+	"\x06public\x18\x02 \x01(\tR\x06public\x12\x16\n" +
+	"\x06sealed\x18\x03 \x01(\fR\x06sealed\"T\n" +
+	"\x10ExportKeyRequest\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x1e\n" +
+	"\n" +
+	"passphrase\x18\x02 \x01(\tR\n" +
+	"passphrase\"E\n" +
+	"\x11ExportKeyResponse\x120\n" +
+	"\x03key\x18\x01 \x01(\v2\x1e.ggen.marketplace.v1.SealedKeyR\x03key\"\xa8\x02\n" +
+	"\x11ChangeKeysRequest\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x1c\n" +
+	"\tpublisher\x18\x02 \x01(\tR\tpublisher\x12\x16\n" +
+	"\x06sealed\x18\x03 \x03(\fR\x06sealed\x12\x1e\n" +
+	"\n" +
+	"passphrase\x18\x04 \x01(\tR\n" +
+	"passphrase\x12\x10\n" +
+	"\x03add\x18\x05 \x01(\x05R\x03add\x12\x18\n" +
+	"\ainclude\x18\x06 \x03(\tR\ainclude\x12\x12\n" +
+	"\x04drop\x18\a \x03(\tR\x04drop\x12\x1c\n" +
+	"\tthreshold\x18\b \x01(\x05R\tthreshold\x12\x1a\n" +
+	"\brecovery\x18\t \x01(\tR\brecovery\x12\x12\n" +
+	"\x04keep\x18\n" +
+	" \x01(\x03R\x04keep\x12\x17\n" +
+	"\adry_run\x18\v \x01(\bR\x06dryRun\"\xff\x01\n" +
+	"\x12ChangeKeysResponse\x126\n" +
+	"\x04keys\x18\x01 \x01(\v2\".ggen.marketplace.v1.PublisherKeysR\x04keys\x121\n" +
+	"\x04void\x18\x02 \x03(\v2\x1d.ggen.marketplace.v1.LogEntryR\x04void\x12\x1d\n" +
+	"\n" +
+	"void_total\x18\x03 \x01(\x03R\tvoidTotal\x12\x1c\n" +
+	"\tannounced\x18\x04 \x01(\x05R\tannounced\x12A\n" +
+	"\vdiagnostics\x18\x05 \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\"d\n" +
+	"\bLogEntry\x12\x14\n" +
+	"\x05entry\x18\x01 \x01(\x03R\x05entry\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\x0f\n" +
 	"\rStatusRequest\"\xfb\x04\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12)\n" +
@@ -6163,7 +6975,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x14REASON_ENGINE_FAILED\x10\x1c\x12\x19\n" +
 	"\x15REASON_ENGINE_TIMEOUT\x10\x1d\x12\x1a\n" +
 	"\x16REASON_ENGINE_DRAINING\x10\x1e\x12\x1a\n" +
-	"\x16REASON_ENGINE_CRASHING\x10\x1f2\xd0\x10\n" +
+	"\x16REASON_ENGINE_CRASHING\x10\x1f2\xc9\x13\n" +
 	"\x12MarketplaceService\x12K\n" +
 	"\x04Info\x12 .ggen.marketplace.v1.InfoRequest\x1a!.ggen.marketplace.v1.InfoResponse\x12S\n" +
 	"\x06Search\x12\".ggen.marketplace.v1.SearchRequest\x1a#.ggen.marketplace.v1.SearchResponse0\x01\x12W\n" +
@@ -6183,7 +6995,12 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x0eCheckForkProof\x12*.ggen.marketplace.v1.CheckForkProofRequest\x1a+.ggen.marketplace.v1.CheckForkProofResponse\x12S\n" +
 	"\x06Export\x12\".ggen.marketplace.v1.ExportRequest\x1a#.ggen.marketplace.v1.ExportResponse0\x01\x12S\n" +
 	"\x06Import\x12\".ggen.marketplace.v1.ImportRequest\x1a#.ggen.marketplace.v1.ImportResponse0\x01\x12N\n" +
-	"\x05Prove\x12!.ggen.marketplace.v1.ProveRequest\x1a\".ggen.marketplace.v1.ProveResponse\x12Q\n" +
+	"\x05Prove\x12!.ggen.marketplace.v1.ProveRequest\x1a\".ggen.marketplace.v1.ProveResponse\x12f\n" +
+	"\rPublisherKeys\x12).ggen.marketplace.v1.PublisherKeysRequest\x1a*.ggen.marketplace.v1.PublisherKeysResponse\x12T\n" +
+	"\aMakeKey\x12#.ggen.marketplace.v1.MakeKeyRequest\x1a$.ggen.marketplace.v1.MakeKeyResponse\x12Z\n" +
+	"\tExportKey\x12%.ggen.marketplace.v1.ExportKeyRequest\x1a&.ggen.marketplace.v1.ExportKeyResponse\x12]\n" +
+	"\n" +
+	"ChangeKeys\x12&.ggen.marketplace.v1.ChangeKeysRequest\x1a'.ggen.marketplace.v1.ChangeKeysResponse\x12Q\n" +
 	"\x06Status\x12\".ggen.marketplace.v1.StatusRequest\x1a#.ggen.marketplace.v1.StatusResponse\x12P\n" +
 	"\x05Peers\x12!.ggen.marketplace.v1.PeersRequest\x1a\".ggen.marketplace.v1.PeersResponse0\x01\x12Z\n" +
 	"\tBootstrap\x12%.ggen.marketplace.v1.BootstrapRequest\x1a&.ggen.marketplace.v1.BootstrapResponse\x12P\n" +
@@ -6205,7 +7022,7 @@ func file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP() []byte {
 }
 
 var file_ggen_marketplace_v1_marketplace_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
+var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 94)
 var file_ggen_marketplace_v1_marketplace_proto_goTypes = []any{
 	(Reason)(0),                          // 0: ggen.marketplace.v1.Reason
 	(*Diagnostic)(nil),                   // 1: ggen.marketplace.v1.Diagnostic
@@ -6274,46 +7091,58 @@ var file_ggen_marketplace_v1_marketplace_proto_goTypes = []any{
 	(*VerifyResult)(nil),                 // 64: ggen.marketplace.v1.VerifyResult
 	(*VerifyPaths)(nil),                  // 65: ggen.marketplace.v1.VerifyPaths
 	(*VerifySummary)(nil),                // 66: ggen.marketplace.v1.VerifySummary
-	(*StatusRequest)(nil),                // 67: ggen.marketplace.v1.StatusRequest
-	(*StatusResponse)(nil),               // 68: ggen.marketplace.v1.StatusResponse
-	(*PeersRequest)(nil),                 // 69: ggen.marketplace.v1.PeersRequest
-	(*PeersResponse)(nil),                // 70: ggen.marketplace.v1.PeersResponse
-	(*Peer)(nil),                         // 71: ggen.marketplace.v1.Peer
-	(*BootstrapRequest)(nil),             // 72: ggen.marketplace.v1.BootstrapRequest
-	(*BootstrapResponse)(nil),            // 73: ggen.marketplace.v1.BootstrapResponse
-	(*DialOutcome)(nil),                  // 74: ggen.marketplace.v1.DialOutcome
-	(*WatchRequest)(nil),                 // 75: ggen.marketplace.v1.WatchRequest
-	(*WatchResponse)(nil),                // 76: ggen.marketplace.v1.WatchResponse
-	(*StayRequest)(nil),                  // 77: ggen.marketplace.v1.StayRequest
-	(*StayResponse)(nil),                 // 78: ggen.marketplace.v1.StayResponse
-	(*StopRequest)(nil),                  // 79: ggen.marketplace.v1.StopRequest
-	(*StopResponse)(nil),                 // 80: ggen.marketplace.v1.StopResponse
-	nil,                                  // 81: ggen.marketplace.v1.Error.MetadataEntry
-	nil,                                  // 82: ggen.marketplace.v1.DescribeResponse.ExtraEntry
-	(*timestamppb.Timestamp)(nil),        // 83: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),          // 84: google.protobuf.Duration
+	(*PublisherKeysRequest)(nil),         // 67: ggen.marketplace.v1.PublisherKeysRequest
+	(*PublisherKeysResponse)(nil),        // 68: ggen.marketplace.v1.PublisherKeysResponse
+	(*PublisherKeys)(nil),                // 69: ggen.marketplace.v1.PublisherKeys
+	(*SignerKey)(nil),                    // 70: ggen.marketplace.v1.SignerKey
+	(*MakeKeyRequest)(nil),               // 71: ggen.marketplace.v1.MakeKeyRequest
+	(*MakeKeyResponse)(nil),              // 72: ggen.marketplace.v1.MakeKeyResponse
+	(*SealedKey)(nil),                    // 73: ggen.marketplace.v1.SealedKey
+	(*ExportKeyRequest)(nil),             // 74: ggen.marketplace.v1.ExportKeyRequest
+	(*ExportKeyResponse)(nil),            // 75: ggen.marketplace.v1.ExportKeyResponse
+	(*ChangeKeysRequest)(nil),            // 76: ggen.marketplace.v1.ChangeKeysRequest
+	(*ChangeKeysResponse)(nil),           // 77: ggen.marketplace.v1.ChangeKeysResponse
+	(*LogEntry)(nil),                     // 78: ggen.marketplace.v1.LogEntry
+	(*StatusRequest)(nil),                // 79: ggen.marketplace.v1.StatusRequest
+	(*StatusResponse)(nil),               // 80: ggen.marketplace.v1.StatusResponse
+	(*PeersRequest)(nil),                 // 81: ggen.marketplace.v1.PeersRequest
+	(*PeersResponse)(nil),                // 82: ggen.marketplace.v1.PeersResponse
+	(*Peer)(nil),                         // 83: ggen.marketplace.v1.Peer
+	(*BootstrapRequest)(nil),             // 84: ggen.marketplace.v1.BootstrapRequest
+	(*BootstrapResponse)(nil),            // 85: ggen.marketplace.v1.BootstrapResponse
+	(*DialOutcome)(nil),                  // 86: ggen.marketplace.v1.DialOutcome
+	(*WatchRequest)(nil),                 // 87: ggen.marketplace.v1.WatchRequest
+	(*WatchResponse)(nil),                // 88: ggen.marketplace.v1.WatchResponse
+	(*StayRequest)(nil),                  // 89: ggen.marketplace.v1.StayRequest
+	(*StayResponse)(nil),                 // 90: ggen.marketplace.v1.StayResponse
+	(*StopRequest)(nil),                  // 91: ggen.marketplace.v1.StopRequest
+	(*StopResponse)(nil),                 // 92: ggen.marketplace.v1.StopResponse
+	nil,                                  // 93: ggen.marketplace.v1.Error.MetadataEntry
+	nil,                                  // 94: ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	(*timestamppb.Timestamp)(nil),        // 95: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),          // 96: google.protobuf.Duration
 }
 var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
-	81,  // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
-	83,  // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	93,  // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
+	95,  // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	8,   // 2: ggen.marketplace.v1.SearchResponse.packages:type_name -> ggen.marketplace.v1.PackageSummary
 	1,   // 3: ggen.marketplace.v1.SearchResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	83,  // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
+	95,  // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
 	9,   // 5: ggen.marketplace.v1.DescribeRequest.ref:type_name -> ggen.marketplace.v1.Ref
 	8,   // 6: ggen.marketplace.v1.DescribeResponse.summary:type_name -> ggen.marketplace.v1.PackageSummary
 	22,  // 7: ggen.marketplace.v1.DescribeResponse.dependencies:type_name -> ggen.marketplace.v1.Dependency
 	21,  // 8: ggen.marketplace.v1.DescribeResponse.versions:type_name -> ggen.marketplace.v1.VersionInfo
-	82,  // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	94,  // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
 	1,   // 10: ggen.marketplace.v1.DescribeResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
 	13,  // 11: ggen.marketplace.v1.DescribeResponse.deprecation:type_name -> ggen.marketplace.v1.Deprecation
 	12,  // 12: ggen.marketplace.v1.DescribeResponse.inputs:type_name -> ggen.marketplace.v1.Input
-	83,  // 13: ggen.marketplace.v1.Deprecation.since:type_name -> google.protobuf.Timestamp
+	95,  // 13: ggen.marketplace.v1.Deprecation.since:type_name -> google.protobuf.Timestamp
 	1,   // 14: ggen.marketplace.v1.DeclareResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	83,  // 15: ggen.marketplace.v1.Pin.since:type_name -> google.protobuf.Timestamp
+	95,  // 15: ggen.marketplace.v1.Pin.since:type_name -> google.protobuf.Timestamp
 	16,  // 16: ggen.marketplace.v1.PinsResponse.pins:type_name -> ggen.marketplace.v1.Pin
 	16,  // 17: ggen.marketplace.v1.SetPinResponse.former:type_name -> ggen.marketplace.v1.Pin
-	83,  // 18: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
-	83,  // 19: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
+	95,  // 18: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
+	95,  // 19: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
 	24,  // 20: ggen.marketplace.v1.PublishRequest.header:type_name -> ggen.marketplace.v1.PublishHeader
 	3,   // 21: ggen.marketplace.v1.PublishResponse.progress:type_name -> ggen.marketplace.v1.Progress
 	26,  // 22: ggen.marketplace.v1.PublishResponse.files:type_name -> ggen.marketplace.v1.FileList
@@ -6325,7 +7154,7 @@ var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
 	9,   // 28: ggen.marketplace.v1.InstallRequest.packages:type_name -> ggen.marketplace.v1.Ref
 	58,  // 29: ggen.marketplace.v1.InstallRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
 	58,  // 30: ggen.marketplace.v1.InstallRequest.accepted:type_name -> ggen.marketplace.v1.LockedPackage
-	84,  // 31: ggen.marketplace.v1.InstallRequest.min_age:type_name -> google.protobuf.Duration
+	96,  // 31: ggen.marketplace.v1.InstallRequest.min_age:type_name -> google.protobuf.Duration
 	9,   // 32: ggen.marketplace.v1.ExportRequest.packages:type_name -> ggen.marketplace.v1.Ref
 	58,  // 33: ggen.marketplace.v1.ExportRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
 	3,   // 34: ggen.marketplace.v1.ExportResponse.progress:type_name -> ggen.marketplace.v1.Progress
@@ -6337,21 +7166,21 @@ var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
 	58,  // 40: ggen.marketplace.v1.ImportReceipt.packages:type_name -> ggen.marketplace.v1.LockedPackage
 	9,   // 41: ggen.marketplace.v1.ProveRequest.ref:type_name -> ggen.marketplace.v1.Ref
 	27,  // 42: ggen.marketplace.v1.ProveResponse.file:type_name -> ggen.marketplace.v1.FileInfo
-	83,  // 43: ggen.marketplace.v1.ProveResponse.entry_time:type_name -> google.protobuf.Timestamp
-	83,  // 44: ggen.marketplace.v1.ProveResponse.head_time:type_name -> google.protobuf.Timestamp
+	95,  // 43: ggen.marketplace.v1.ProveResponse.entry_time:type_name -> google.protobuf.Timestamp
+	95,  // 44: ggen.marketplace.v1.ProveResponse.head_time:type_name -> google.protobuf.Timestamp
 	39,  // 45: ggen.marketplace.v1.ProveResponse.roots:type_name -> ggen.marketplace.v1.ProvenRoot
-	83,  // 46: ggen.marketplace.v1.ExplainResponse.since:type_name -> google.protobuf.Timestamp
+	95,  // 46: ggen.marketplace.v1.ExplainResponse.since:type_name -> google.protobuf.Timestamp
 	42,  // 47: ggen.marketplace.v1.ExplainResponse.candidates:type_name -> ggen.marketplace.v1.Candidate
 	43,  // 48: ggen.marketplace.v1.ExplainResponse.look_alikes:type_name -> ggen.marketplace.v1.LookAlike
-	83,  // 49: ggen.marketplace.v1.Candidate.first_seen:type_name -> google.protobuf.Timestamp
-	83,  // 50: ggen.marketplace.v1.TrustCatalogue.issued:type_name -> google.protobuf.Timestamp
+	95,  // 49: ggen.marketplace.v1.Candidate.first_seen:type_name -> google.protobuf.Timestamp
+	95,  // 50: ggen.marketplace.v1.TrustCatalogue.issued:type_name -> google.protobuf.Timestamp
 	45,  // 51: ggen.marketplace.v1.TrustCatalogue.names:type_name -> ggen.marketplace.v1.CatalogueName
 	44,  // 52: ggen.marketplace.v1.TrustCataloguesResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
 	44,  // 53: ggen.marketplace.v1.AddTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
 	44,  // 54: ggen.marketplace.v1.RemoveTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
 	44,  // 55: ggen.marketplace.v1.SignTrustCatalogueRequest.draft:type_name -> ggen.marketplace.v1.TrustCatalogue
-	83,  // 56: ggen.marketplace.v1.CheckForkProofResponse.first_time:type_name -> google.protobuf.Timestamp
-	83,  // 57: ggen.marketplace.v1.CheckForkProofResponse.second_time:type_name -> google.protobuf.Timestamp
+	95,  // 56: ggen.marketplace.v1.CheckForkProofResponse.first_time:type_name -> google.protobuf.Timestamp
+	95,  // 57: ggen.marketplace.v1.CheckForkProofResponse.second_time:type_name -> google.protobuf.Timestamp
 	3,   // 58: ggen.marketplace.v1.InstallResponse.progress:type_name -> ggen.marketplace.v1.Progress
 	60,  // 59: ggen.marketplace.v1.InstallResponse.installed:type_name -> ggen.marketplace.v1.InstalledPackage
 	61,  // 60: ggen.marketplace.v1.InstallResponse.receipt:type_name -> ggen.marketplace.v1.InstallReceipt
@@ -6362,72 +7191,89 @@ var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
 	65,  // 65: ggen.marketplace.v1.VerifyResponse.paths:type_name -> ggen.marketplace.v1.VerifyPaths
 	66,  // 66: ggen.marketplace.v1.VerifyResponse.summary:type_name -> ggen.marketplace.v1.VerifySummary
 	1,   // 67: ggen.marketplace.v1.VerifySummary.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	83,  // 68: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	1,   // 69: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	71,  // 70: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
-	83,  // 71: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
-	84,  // 72: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
-	74,  // 73: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
-	84,  // 74: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
-	2,   // 75: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
-	83,  // 76: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	8,   // 77: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
-	84,  // 78: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
-	4,   // 79: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
-	6,   // 80: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
-	10,  // 81: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
-	23,  // 82: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
-	14,  // 83: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
-	30,  // 84: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
-	62,  // 85: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
-	17,  // 86: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
-	19,  // 87: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
-	40,  // 88: ggen.marketplace.v1.MarketplaceService.Explain:input_type -> ggen.marketplace.v1.ExplainRequest
-	46,  // 89: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:input_type -> ggen.marketplace.v1.TrustCataloguesRequest
-	48,  // 90: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:input_type -> ggen.marketplace.v1.AddTrustCatalogueRequest
-	50,  // 91: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:input_type -> ggen.marketplace.v1.RemoveTrustCatalogueRequest
-	52,  // 92: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:input_type -> ggen.marketplace.v1.SignTrustCatalogueRequest
-	54,  // 93: ggen.marketplace.v1.MarketplaceService.ForkProof:input_type -> ggen.marketplace.v1.ForkProofRequest
-	56,  // 94: ggen.marketplace.v1.MarketplaceService.CheckForkProof:input_type -> ggen.marketplace.v1.CheckForkProofRequest
-	31,  // 95: ggen.marketplace.v1.MarketplaceService.Export:input_type -> ggen.marketplace.v1.ExportRequest
-	34,  // 96: ggen.marketplace.v1.MarketplaceService.Import:input_type -> ggen.marketplace.v1.ImportRequest
-	37,  // 97: ggen.marketplace.v1.MarketplaceService.Prove:input_type -> ggen.marketplace.v1.ProveRequest
-	67,  // 98: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
-	69,  // 99: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
-	72,  // 100: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
-	75,  // 101: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
-	77,  // 102: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
-	79,  // 103: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
-	5,   // 104: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
-	7,   // 105: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
-	11,  // 106: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
-	25,  // 107: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
-	15,  // 108: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
-	59,  // 109: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
-	63,  // 110: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
-	18,  // 111: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
-	20,  // 112: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
-	41,  // 113: ggen.marketplace.v1.MarketplaceService.Explain:output_type -> ggen.marketplace.v1.ExplainResponse
-	47,  // 114: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:output_type -> ggen.marketplace.v1.TrustCataloguesResponse
-	49,  // 115: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:output_type -> ggen.marketplace.v1.AddTrustCatalogueResponse
-	51,  // 116: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:output_type -> ggen.marketplace.v1.RemoveTrustCatalogueResponse
-	53,  // 117: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:output_type -> ggen.marketplace.v1.SignTrustCatalogueResponse
-	55,  // 118: ggen.marketplace.v1.MarketplaceService.ForkProof:output_type -> ggen.marketplace.v1.ForkProofResponse
-	57,  // 119: ggen.marketplace.v1.MarketplaceService.CheckForkProof:output_type -> ggen.marketplace.v1.CheckForkProofResponse
-	32,  // 120: ggen.marketplace.v1.MarketplaceService.Export:output_type -> ggen.marketplace.v1.ExportResponse
-	35,  // 121: ggen.marketplace.v1.MarketplaceService.Import:output_type -> ggen.marketplace.v1.ImportResponse
-	38,  // 122: ggen.marketplace.v1.MarketplaceService.Prove:output_type -> ggen.marketplace.v1.ProveResponse
-	68,  // 123: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
-	70,  // 124: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
-	73,  // 125: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
-	76,  // 126: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
-	78,  // 127: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
-	80,  // 128: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
-	104, // [104:129] is the sub-list for method output_type
-	79,  // [79:104] is the sub-list for method input_type
-	79,  // [79:79] is the sub-list for extension type_name
-	79,  // [79:79] is the sub-list for extension extendee
-	0,   // [0:79] is the sub-list for field type_name
+	69,  // 68: ggen.marketplace.v1.PublisherKeysResponse.keys:type_name -> ggen.marketplace.v1.PublisherKeys
+	70,  // 69: ggen.marketplace.v1.PublisherKeys.keys:type_name -> ggen.marketplace.v1.SignerKey
+	95,  // 70: ggen.marketplace.v1.PublisherKeys.head_time:type_name -> google.protobuf.Timestamp
+	73,  // 71: ggen.marketplace.v1.MakeKeyResponse.key:type_name -> ggen.marketplace.v1.SealedKey
+	73,  // 72: ggen.marketplace.v1.ExportKeyResponse.key:type_name -> ggen.marketplace.v1.SealedKey
+	69,  // 73: ggen.marketplace.v1.ChangeKeysResponse.keys:type_name -> ggen.marketplace.v1.PublisherKeys
+	78,  // 74: ggen.marketplace.v1.ChangeKeysResponse.void:type_name -> ggen.marketplace.v1.LogEntry
+	1,   // 75: ggen.marketplace.v1.ChangeKeysResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	95,  // 76: ggen.marketplace.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
+	95,  // 77: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	1,   // 78: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	83,  // 79: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
+	95,  // 80: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
+	96,  // 81: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
+	86,  // 82: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
+	96,  // 83: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
+	2,   // 84: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
+	95,  // 85: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	8,   // 86: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
+	96,  // 87: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
+	4,   // 88: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
+	6,   // 89: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
+	10,  // 90: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
+	23,  // 91: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
+	14,  // 92: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
+	30,  // 93: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
+	62,  // 94: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
+	17,  // 95: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
+	19,  // 96: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
+	40,  // 97: ggen.marketplace.v1.MarketplaceService.Explain:input_type -> ggen.marketplace.v1.ExplainRequest
+	46,  // 98: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:input_type -> ggen.marketplace.v1.TrustCataloguesRequest
+	48,  // 99: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:input_type -> ggen.marketplace.v1.AddTrustCatalogueRequest
+	50,  // 100: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:input_type -> ggen.marketplace.v1.RemoveTrustCatalogueRequest
+	52,  // 101: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:input_type -> ggen.marketplace.v1.SignTrustCatalogueRequest
+	54,  // 102: ggen.marketplace.v1.MarketplaceService.ForkProof:input_type -> ggen.marketplace.v1.ForkProofRequest
+	56,  // 103: ggen.marketplace.v1.MarketplaceService.CheckForkProof:input_type -> ggen.marketplace.v1.CheckForkProofRequest
+	31,  // 104: ggen.marketplace.v1.MarketplaceService.Export:input_type -> ggen.marketplace.v1.ExportRequest
+	34,  // 105: ggen.marketplace.v1.MarketplaceService.Import:input_type -> ggen.marketplace.v1.ImportRequest
+	37,  // 106: ggen.marketplace.v1.MarketplaceService.Prove:input_type -> ggen.marketplace.v1.ProveRequest
+	67,  // 107: ggen.marketplace.v1.MarketplaceService.PublisherKeys:input_type -> ggen.marketplace.v1.PublisherKeysRequest
+	71,  // 108: ggen.marketplace.v1.MarketplaceService.MakeKey:input_type -> ggen.marketplace.v1.MakeKeyRequest
+	74,  // 109: ggen.marketplace.v1.MarketplaceService.ExportKey:input_type -> ggen.marketplace.v1.ExportKeyRequest
+	76,  // 110: ggen.marketplace.v1.MarketplaceService.ChangeKeys:input_type -> ggen.marketplace.v1.ChangeKeysRequest
+	79,  // 111: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
+	81,  // 112: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
+	84,  // 113: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
+	87,  // 114: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
+	89,  // 115: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
+	91,  // 116: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
+	5,   // 117: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
+	7,   // 118: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
+	11,  // 119: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
+	25,  // 120: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
+	15,  // 121: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
+	59,  // 122: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
+	63,  // 123: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
+	18,  // 124: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
+	20,  // 125: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
+	41,  // 126: ggen.marketplace.v1.MarketplaceService.Explain:output_type -> ggen.marketplace.v1.ExplainResponse
+	47,  // 127: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:output_type -> ggen.marketplace.v1.TrustCataloguesResponse
+	49,  // 128: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:output_type -> ggen.marketplace.v1.AddTrustCatalogueResponse
+	51,  // 129: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:output_type -> ggen.marketplace.v1.RemoveTrustCatalogueResponse
+	53,  // 130: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:output_type -> ggen.marketplace.v1.SignTrustCatalogueResponse
+	55,  // 131: ggen.marketplace.v1.MarketplaceService.ForkProof:output_type -> ggen.marketplace.v1.ForkProofResponse
+	57,  // 132: ggen.marketplace.v1.MarketplaceService.CheckForkProof:output_type -> ggen.marketplace.v1.CheckForkProofResponse
+	32,  // 133: ggen.marketplace.v1.MarketplaceService.Export:output_type -> ggen.marketplace.v1.ExportResponse
+	35,  // 134: ggen.marketplace.v1.MarketplaceService.Import:output_type -> ggen.marketplace.v1.ImportResponse
+	38,  // 135: ggen.marketplace.v1.MarketplaceService.Prove:output_type -> ggen.marketplace.v1.ProveResponse
+	68,  // 136: ggen.marketplace.v1.MarketplaceService.PublisherKeys:output_type -> ggen.marketplace.v1.PublisherKeysResponse
+	72,  // 137: ggen.marketplace.v1.MarketplaceService.MakeKey:output_type -> ggen.marketplace.v1.MakeKeyResponse
+	75,  // 138: ggen.marketplace.v1.MarketplaceService.ExportKey:output_type -> ggen.marketplace.v1.ExportKeyResponse
+	77,  // 139: ggen.marketplace.v1.MarketplaceService.ChangeKeys:output_type -> ggen.marketplace.v1.ChangeKeysResponse
+	80,  // 140: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
+	82,  // 141: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
+	85,  // 142: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
+	88,  // 143: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
+	90,  // 144: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
+	92,  // 145: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
+	117, // [117:146] is the sub-list for method output_type
+	88,  // [88:117] is the sub-list for method input_type
+	88,  // [88:88] is the sub-list for extension type_name
+	88,  // [88:88] is the sub-list for extension extendee
+	0,   // [0:88] is the sub-list for field type_name
 }
 
 func init() { file_ggen_marketplace_v1_marketplace_proto_init() }
@@ -6468,7 +7314,7 @@ func file_ggen_marketplace_v1_marketplace_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ggen_marketplace_v1_marketplace_proto_rawDesc), len(file_ggen_marketplace_v1_marketplace_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   82,
+			NumMessages:   94,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

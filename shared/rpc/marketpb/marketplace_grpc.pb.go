@@ -44,6 +44,10 @@ const (
 	MarketplaceService_Export_FullMethodName               = "/ggen.marketplace.v1.MarketplaceService/Export"
 	MarketplaceService_Import_FullMethodName               = "/ggen.marketplace.v1.MarketplaceService/Import"
 	MarketplaceService_Prove_FullMethodName                = "/ggen.marketplace.v1.MarketplaceService/Prove"
+	MarketplaceService_PublisherKeys_FullMethodName        = "/ggen.marketplace.v1.MarketplaceService/PublisherKeys"
+	MarketplaceService_MakeKey_FullMethodName              = "/ggen.marketplace.v1.MarketplaceService/MakeKey"
+	MarketplaceService_ExportKey_FullMethodName            = "/ggen.marketplace.v1.MarketplaceService/ExportKey"
+	MarketplaceService_ChangeKeys_FullMethodName           = "/ggen.marketplace.v1.MarketplaceService/ChangeKeys"
 	MarketplaceService_Status_FullMethodName               = "/ggen.marketplace.v1.MarketplaceService/Status"
 	MarketplaceService_Peers_FullMethodName                = "/ggen.marketplace.v1.MarketplaceService/Peers"
 	MarketplaceService_Bootstrap_FullMethodName            = "/ggen.marketplace.v1.MarketplaceService/Bootstrap"
@@ -79,6 +83,10 @@ type MarketplaceServiceClient interface {
 	Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResponse], error)
 	Import(ctx context.Context, in *ImportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImportResponse], error)
 	Prove(ctx context.Context, in *ProveRequest, opts ...grpc.CallOption) (*ProveResponse, error)
+	PublisherKeys(ctx context.Context, in *PublisherKeysRequest, opts ...grpc.CallOption) (*PublisherKeysResponse, error)
+	MakeKey(ctx context.Context, in *MakeKeyRequest, opts ...grpc.CallOption) (*MakeKeyResponse, error)
+	ExportKey(ctx context.Context, in *ExportKeyRequest, opts ...grpc.CallOption) (*ExportKeyResponse, error)
+	ChangeKeys(ctx context.Context, in *ChangeKeysRequest, opts ...grpc.CallOption) (*ChangeKeysResponse, error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	Peers(ctx context.Context, in *PeersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeersResponse], error)
 	Bootstrap(ctx context.Context, in *BootstrapRequest, opts ...grpc.CallOption) (*BootstrapResponse, error)
@@ -349,6 +357,46 @@ func (c *marketplaceServiceClient) Prove(ctx context.Context, in *ProveRequest, 
 	return out, nil
 }
 
+func (c *marketplaceServiceClient) PublisherKeys(ctx context.Context, in *PublisherKeysRequest, opts ...grpc.CallOption) (*PublisherKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PublisherKeysResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_PublisherKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *marketplaceServiceClient) MakeKey(ctx context.Context, in *MakeKeyRequest, opts ...grpc.CallOption) (*MakeKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MakeKeyResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_MakeKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *marketplaceServiceClient) ExportKey(ctx context.Context, in *ExportKeyRequest, opts ...grpc.CallOption) (*ExportKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExportKeyResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_ExportKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *marketplaceServiceClient) ChangeKeys(ctx context.Context, in *ChangeKeysRequest, opts ...grpc.CallOption) (*ChangeKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeKeysResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_ChangeKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *marketplaceServiceClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -436,6 +484,10 @@ type MarketplaceServiceServer interface {
 	Export(*ExportRequest, grpc.ServerStreamingServer[ExportResponse]) error
 	Import(*ImportRequest, grpc.ServerStreamingServer[ImportResponse]) error
 	Prove(context.Context, *ProveRequest) (*ProveResponse, error)
+	PublisherKeys(context.Context, *PublisherKeysRequest) (*PublisherKeysResponse, error)
+	MakeKey(context.Context, *MakeKeyRequest) (*MakeKeyResponse, error)
+	ExportKey(context.Context, *ExportKeyRequest) (*ExportKeyResponse, error)
+	ChangeKeys(context.Context, *ChangeKeysRequest) (*ChangeKeysResponse, error)
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	Peers(*PeersRequest, grpc.ServerStreamingServer[PeersResponse]) error
 	Bootstrap(context.Context, *BootstrapRequest) (*BootstrapResponse, error)
@@ -506,6 +558,18 @@ func (UnimplementedMarketplaceServiceServer) Import(*ImportRequest, grpc.ServerS
 }
 func (UnimplementedMarketplaceServiceServer) Prove(context.Context, *ProveRequest) (*ProveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Prove not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) PublisherKeys(context.Context, *PublisherKeysRequest) (*PublisherKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PublisherKeys not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) MakeKey(context.Context, *MakeKeyRequest) (*MakeKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MakeKey not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) ExportKey(context.Context, *ExportKeyRequest) (*ExportKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExportKey not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) ChangeKeys(context.Context, *ChangeKeysRequest) (*ChangeKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeKeys not implemented")
 }
 func (UnimplementedMarketplaceServiceServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -822,6 +886,78 @@ func _MarketplaceService_Prove_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MarketplaceService_PublisherKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PublisherKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).PublisherKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_PublisherKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).PublisherKeys(ctx, req.(*PublisherKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MarketplaceService_MakeKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MakeKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).MakeKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_MakeKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).MakeKey(ctx, req.(*MakeKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MarketplaceService_ExportKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExportKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).ExportKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_ExportKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).ExportKey(ctx, req.(*ExportKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MarketplaceService_ChangeKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).ChangeKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_ChangeKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).ChangeKeys(ctx, req.(*ChangeKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MarketplaceService_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -930,6 +1066,22 @@ var MarketplaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Prove",
 			Handler:    _MarketplaceService_Prove_Handler,
+		},
+		{
+			MethodName: "PublisherKeys",
+			Handler:    _MarketplaceService_PublisherKeys_Handler,
+		},
+		{
+			MethodName: "MakeKey",
+			Handler:    _MarketplaceService_MakeKey_Handler,
+		},
+		{
+			MethodName: "ExportKey",
+			Handler:    _MarketplaceService_ExportKey_Handler,
+		},
+		{
+			MethodName: "ChangeKeys",
+			Handler:    _MarketplaceService_ChangeKeys_Handler,
 		},
 		{
 			MethodName: "Status",
