@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,6 +64,33 @@ func BenchmarkDigestDir(b *testing.B) {
 					b.Fatal(err)
 				}
 			}, func() { sha256.Sum256(data) })
+		})
+	}
+}
+
+// BenchmarkDigestDirAndSum compares the canonical digest of a folder with what the
+// program sha256sum does: read the same files and hash them.
+func BenchmarkDigestDirAndSum(b *testing.B) {
+	for _, shape := range shapes {
+		b.Run(shape.name, func(b *testing.B) {
+			dir := unpacked(b, pack(b, sizedTree(shape.files, shape.size)...))
+			ratio(b, "of-sha256sum", func() {
+				if _, err := archive.DigestDir(b.Context(), dir); err != nil {
+					b.Fatal(err)
+				}
+			}, func() {
+				err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+					if err != nil || d.IsDir() {
+						return err
+					}
+					data, err := os.ReadFile(name)
+					sha256.Sum256(data)
+					return err
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+			})
 		})
 	}
 }
