@@ -27,7 +27,7 @@ ggen marketplace install greeting-service --save
 ggen marketplace publish ./my-package --dry-run
 ggen marketplace p2p start --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...`,
 				Subcommands: []*cli.Command{
-					p.searchCommand(), p.infoCommand(), p.installCommand(), p.listCommand(), p.removeCommand(), p.verifyCommand(),
+					p.searchCommand(), p.infoCommand(), p.watchCommand(), p.installCommand(), p.listCommand(), p.removeCommand(), p.verifyCommand(),
 					p.publishCommand(), p.yankCommand(), p.deprecateCommand(), p.packageCommand(),
 					p.treeCommand(), p.whyCommand(), p.outdatedCommand(), p.updateCommand(),
 					p.exportCommand(), p.importCommand(), p.vendorCommand(), p.sbomCommand(),

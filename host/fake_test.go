@@ -505,7 +505,16 @@ func (s *folderSession) Bootstrap(ctx context.Context, addresses []string) ([]sh
 	return outcomes, s.fault(ctx, "bootstrap")
 }
 
-func (s *folderSession) Watch(ctx context.Context, _ shared.WatchQuery, _ func(shared.Event) error) error {
+func (s *folderSession) Watch(ctx context.Context, _ shared.WatchQuery, deliver func(shared.Event) error) error {
+	releases, err := s.releases()
+	if err != nil {
+		return err
+	}
+	for _, r := range releases {
+		if err := deliver(shared.Event{Kind: shared.EventRelease, Time: time.Unix(1_700_000_000, 0), Package: r.summary()}); err != nil {
+			return err
+		}
+	}
 	<-ctx.Done()
 	return shared.AsError(ctx.Err())
 }

@@ -27,7 +27,7 @@ var schemaFolder = filepath.Join("..", "docs", "schemas")
 // documents are the results of the commands, by the command behind `marketplace`,
 // and the one of failures.
 var documents = map[string]any{
-	"search": render.Search{}, "info": render.Info{}, "install": render.Install{}, "list": render.List{}, "remove": render.Remove{},
+	"search": render.Search{}, "watch": render.Event{}, "info": render.Info{}, "install": render.Install{}, "list": render.List{}, "remove": render.Remove{},
 	"verify": render.Verify{}, "publish": render.Publish{}, "yank": render.Declared{}, "deprecate": render.Declared{},
 	"tree": render.Tree{}, "why": render.Why{}, "outdated": render.Outdated{}, "update": render.Update{},
 	"export": render.Export{}, "import": render.Import{}, "vendor": render.Export{}, "sbom": render.SBOM{}, "info --proof": render.Provenance{},
@@ -235,6 +235,7 @@ func TestDocumentsFollowTheirSchemas(t *testing.T) {
 		{"package new fresh --kind gpack", "package new"},
 		{"package lint pkg/app", "package lint"},
 		{"yank app@1.0.0 --why bad", "yank"},
+		{"watch --count 1", "watch"},
 		{"key show", "key show"},
 		{"key init --recovery-file recovery.key --passphrase-file words", "key init"},
 		{"key make spare.key --passphrase-file words", "key make"},

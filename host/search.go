@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -26,6 +27,7 @@ ggen marketplace search --category api --limit 5 --json`,
 			&cli.StringFlag{Name: "tag", Usage: "only packages with `TAG`"},
 			&cli.StringFlag{Name: "publisher", Usage: "only packages of publisher `ID` (8 digits are enough if they are unique)"},
 			&cli.StringFlag{Name: "license", Usage: "only packages under `LICENSE`"},
+			&cli.StringFlag{Name: "sort", Usage: "list them by `ORDER`: relevance (default), name or newest"},
 			&cli.IntFlag{Name: "limit", Value: 20, Usage: "at most `N` packages (1 to 1000; default 20)"},
 			&cli.IntFlag{Name: "offset", Usage: "leave out the first `N` packages"},
 		},
@@ -39,6 +41,11 @@ func search(ctx context.Context, v *invocation) error {
 	}
 	if query.Limit < 1 || query.Limit > maxSearch {
 		return usage("--limit %d is not between 1 and %d", query.Limit, maxSearch)
+	}
+	if order := v.flags.String("sort"); order != "" {
+		if query.Sort = shared.SearchOrder(order); !slices.Contains(shared.SearchOrders(), query.Sort) {
+			return usage("--sort %s is not relevance, name or newest", order)
+		}
 	}
 	if query.Offset < 0 {
 		return usage("--offset %d is negative", query.Offset)

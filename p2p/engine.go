@@ -168,7 +168,7 @@ func (e *Engine) openDisk() error {
 	if e.shelf, err = trust.OpenShelf(e.db, e.log); err != nil {
 		return err
 	}
-	e.catalog.All(func(_ string, pkg catalog.Package) { e.search.Put(docOf(pkg)) })
+	e.indexCatalogue()
 	e.restoreReputation()
 	e.opened(e.keepReputation)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"sync"
 	"time"
 
@@ -112,6 +113,23 @@ func (e *Engine) index(name string, id shared.PublisherID) {
 		}
 	}
 	e.search.Remove(name, id) // a recovery has made it void
+}
+
+// indexCatalogue makes all that is known searchable. Most of the work is splitting
+// texts into words, which goes on on all processors.
+func (e *Engine) indexCatalogue() {
+	packages := make(chan catalog.Package, 256)
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for pkg := range packages {
+				e.search.Put(docOf(pkg))
+			}
+		})
+	}
+	e.catalog.All(func(_ string, pkg catalog.Package) { packages <- pkg })
+	close(packages)
+	workers.Wait()
 }
 
 func docOf(pkg catalog.Package) search.Doc {

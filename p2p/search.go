@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"ggen.dev/marketplace/p2p/catalog"
@@ -15,6 +16,9 @@ func (e *Engine) Search(ctx context.Context, query shared.SearchQuery) (shared.S
 	}
 	if query.Limit < 0 || query.Limit > 1000 || query.Offset < 0 {
 		return shared.SearchResult{}, shared.NewError(shared.ReasonInvalidArgument, "limit %d, offset %d: a page has 1 to 1000 results and starts at 0 or later", query.Limit, query.Offset)
+	}
+	if query.Sort != "" && !slices.Contains(shared.SearchOrders(), query.Sort) {
+		return shared.SearchResult{}, shared.NewError(shared.ReasonInvalidArgument, "there is no order %q", query.Sort)
 	}
 	var result shared.SearchResult
 	result.Packages, result.Total = e.search.Search(query)

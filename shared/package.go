@@ -12,9 +12,24 @@ type SearchQuery struct {
 	Tag       string
 	Publisher PublisherID // full ID or an unambiguous prefix of at least [MinPublisherPrefix]
 	License   string
-	Limit     int // 0 means 20; at most 1000
+	Sort      SearchOrder // empty: SortRelevance
+	Limit     int         // 0 means 20; at most 1000
 	Offset    int
 }
+
+// SearchOrder says in which order a search lists packages. Equal ones follow by name,
+// then publisher.
+type SearchOrder string
+
+// The orders. Without words, relevance is by name.
+const (
+	SortRelevance SearchOrder = "relevance" // the best match first
+	SortName      SearchOrder = "name"
+	SortNewest    SearchOrder = "newest" // by the publisher's clock
+)
+
+// SearchOrders are all orders.
+func SearchOrders() []SearchOrder { return []SearchOrder{SortRelevance, SortName, SortNewest} }
 
 // SearchResult is one page of a search.
 type SearchResult struct {
@@ -37,6 +52,7 @@ type PackageSummary struct {
 	Tags        []string
 	PublishedAt time.Time // the author's clock
 	Score       float64   // of this search; higher is better
+	Matches     []string  // of this search: lower-case words of the package that it found
 	Deprecated  bool      // its publisher advises against it; see [PackageDetails]
 }
 

@@ -242,7 +242,8 @@ func (s *Session) Watch(ctx context.Context, query shared.WatchQuery, deliver fu
 	for {
 		conn := s.connection()
 		err := conn.client.Watch(ctx, query, deliver)
-		if !errors.Is(err, shared.ReasonEngineDraining) || ctx.Err() != nil {
+		gone := errors.Is(err, shared.ReasonEngineDraining) || errors.Is(err, shared.ReasonEngineFailed) && !conn.patient
+		if !gone || ctx.Err() != nil {
 			return s.cfg.blame(ctx, conn.state, err)
 		}
 		if reconnectErr := s.replace(ctx, conn); reconnectErr != nil {

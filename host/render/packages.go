@@ -31,25 +31,26 @@ func remarks(diagnostics []shared.Diagnostic) []Remark {
 
 // Package is a line of a search.
 type Package struct {
-	Name        string             `json:"name"`         // name of the package
-	Version     string             `json:"version"`      // semantic version
-	Description string             `json:"description"`  // what it is, in its author's words
-	Author      string             `json:"author"`       // as the manifest states it
-	Publisher   shared.PublisherID `json:"publisher"`    // ID of the publisher that signed it
-	Title       string             `json:"title"`        // human name, if the manifest has one
-	Category    string             `json:"category"`     // as the manifest states it
-	License     string             `json:"license"`      // as the manifest states it, usually an SPDX expression
-	Tags        []string           `json:"tags"`         // in the manifest's order
-	PublishedAt *time.Time         `json:"published_at"` // by the publisher's clock; null if unknown
-	Score       float64            `json:"score"`        // of this search; higher is better
-	Deprecated  bool               `json:"deprecated"`   // its publisher advises against it
+	Name        string             `json:"name"`              // name of the package
+	Version     string             `json:"version"`           // semantic version
+	Description string             `json:"description"`       // what it is, in its author's words
+	Author      string             `json:"author"`            // as the manifest states it
+	Publisher   shared.PublisherID `json:"publisher"`         // ID of the publisher that signed it
+	Title       string             `json:"title"`             // human name, if the manifest has one
+	Category    string             `json:"category"`          // as the manifest states it
+	License     string             `json:"license"`           // as the manifest states it, usually an SPDX expression
+	Tags        []string           `json:"tags"`              // in the manifest's order
+	PublishedAt *time.Time         `json:"published_at"`      // by the publisher's clock; null if unknown
+	Score       float64            `json:"score"`             // of this search; higher is better
+	Deprecated  bool               `json:"deprecated"`        // its publisher advises against it
+	Matches     []string           `json:"matches,omitempty"` // words of it, in lower case, that the search has found
 }
 
 func newPackage(s shared.PackageSummary) Package {
 	return Package{
 		Name: s.Name, Version: s.Version, Description: s.Description, Author: s.Author, Publisher: s.Publisher,
 		Title: s.Title, Category: s.Category, License: s.License, Tags: orEmpty(s.Tags), PublishedAt: stamp(s.PublishedAt), Score: s.Score,
-		Deprecated: s.Deprecated,
+		Deprecated: s.Deprecated, Matches: s.Matches,
 	}
 }
 
@@ -72,13 +73,16 @@ func NewSearch(result shared.SearchResult) Search {
 // Text implements [Document].
 func (d Search) Text(p *Page) {
 	rows := make([][]string, 0, len(d.Packages))
+	var matches []string
 	for _, pkg := range d.Packages {
+		matches = append(matches, pkg.Matches...)
 		description := cmp.Or(pkg.Description, pkg.Title)
 		if pkg.Deprecated {
 			description = "(deprecated) " + description
 		}
 		rows = append(rows, []string{pkg.Name, pkg.Version, pkg.Publisher.Short(), description})
 	}
+	p.highlight = matches
 	p.Table([]string{"NAME", "VERSION", "PUBLISHER", "DESCRIPTION"}, rows)
 	switch {
 	case d.Total == 0:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -17,7 +18,8 @@ import (
 // cleaned, so documents need not care where a value came from.
 type Page struct {
 	*Output
-	b *bytes.Buffer
+	b         *bytes.Buffer
+	highlight []string // words, in lower case, that stand out in tables where there are colours
 }
 
 // Line writes one line.
@@ -58,9 +60,25 @@ func (p *Page) Table(header []string, rows [][]string) {
 		line = p.cut(strings.TrimRight(line, " "))
 		if i == 0 && !p.Quiet {
 			line = paint(p.Color, line, color.Bold)
+		} else {
+			line = p.emphasise(line)
 		}
 		p.b.WriteString(line + "\n")
 	}
+}
+
+// emphasise makes the words stand out that a search has found.
+func (p *Page) emphasise(line string) string {
+	if !p.Color || len(p.highlight) == 0 {
+		return line
+	}
+	words := make([]string, len(p.highlight))
+	for i, word := range p.highlight {
+		words[i] = regexp.QuoteMeta(word)
+	}
+	slices.SortFunc(words, func(a, b string) int { return len(b) - len(a) }) // the first that fits is taken
+	found := regexp.MustCompile(`(?i)` + strings.Join(words, "|"))
+	return found.ReplaceAllStringFunc(line, func(word string) string { return paint(true, word, color.Bold) })
 }
 
 // block writes a text of several lines, indented by four columns more than it is.

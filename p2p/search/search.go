@@ -2,6 +2,9 @@
 // fields, with the last word completed as it is typed and typing errors forgiven.
 // It holds what it is given and finds it again; where packages come from and who
 // may be trusted is for others to know (packages catalog and p2p).
+//
+// Documents and words have numbers, and what a query computes lies in arrays by
+// number, so that a query costs a few nanoseconds for each occurrence of its words.
 package search
 
 import (
@@ -10,9 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
-
-	"golang.org/x/text/unicode/norm"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -49,6 +49,7 @@ const deprecatedFactor = 0.5
 
 const (
 	maxWords    = 16   // of a query; more cannot change what comes first
+	maxSelect   = 4096 // results that are selected without sorting all
 	maxDocWords = 4096 // of a document; the rest is not indexed
 	maxWord     = 48   // bytes of a word that is indexed
 	maxExpanded = 64   // words that one typed word may stand for
@@ -64,91 +65,125 @@ type Doc struct {
 // Index is safe for concurrent use; readers do not wait for each other.
 type Index struct {
 	mu       sync.RWMutex // guards the fields below
-	docs     map[string]*entry
-	postings map[string]map[*entry]float64 // word → document → weighted frequency
-	grams    map[string]map[string]bool    // trigram → words
-	length   float64                       // of all documents together
+	docs     []document   // by number
+	lengths  []float32    // by number; apart from docs, because every query reads them
+	against  []bool       // by number: deprecated
+	free     []uint32     // numbers without a document
+	keys     map[string]uint32
+	names    map[string][]uint32
+	words    vocabulary
+	length   float64 // of all documents together
+	changes  uint64  // how often documents were put and removed
+	scratch  sync.Pool
+	ordering ordering
 }
 
-type entry struct {
-	doc    Doc
-	words  map[string]float64
-	length float64
+// document is a package with the numbers of its words, in ascending order. One
+// without words and key is none.
+type document struct {
+	doc   Doc
+	words []uint32
+}
+
+// ordering is all documents by name, made when it is asked for.
+type ordering struct {
+	mu      sync.Mutex
+	numbers []uint32
+	at      uint64 // Index.changes then
 }
 
 // New makes an empty index.
 func New() *Index {
-	return &Index{docs: map[string]*entry{}, postings: map[string]map[*entry]float64{}, grams: map[string]map[string]bool{}}
+	x := &Index{keys: map[string]uint32{}, names: map[string][]uint32{}, words: newVocabulary()}
+	x.scratch.New = func() any { return new(scratch) }
+	return x
 }
 
 func key(s shared.PackageSummary) string { return s.Name + "\x00" + string(s.Publisher) }
 
 // Put adds a package, or replaces the one of the same name and publisher.
 func (x *Index) Put(doc Doc) {
-	e := &entry{doc: doc, words: map[string]float64{}}
-	e.add(weightName, doc.Summary.Name)
-	e.add(weightTitle, doc.Summary.Title)
-	e.add(weightKeyword, doc.Keywords...)
-	e.add(weightTag, doc.Summary.Tags...)
-	e.add(weightCategory, doc.Summary.Category)
-	e.add(weightAuthor, doc.Summary.Author)
-	e.add(weightDescription, doc.Summary.Description)
+	said := weigh(doc)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.remove(key(doc.Summary))
-	x.docs[key(doc.Summary)] = e
-	x.length += e.length
-	for word, frequency := range e.words {
-		if x.postings[word] == nil {
-			x.postings[word] = map[*entry]float64{}
-			for _, gram := range trigrams(word) {
-				if x.grams[gram] == nil {
-					x.grams[gram] = map[string]bool{}
-				}
-				x.grams[gram][word] = true
-			}
-		}
-		x.postings[word][e] = frequency
+	x.changes++
+	k := key(doc.Summary)
+	x.remove(k)
+	number := x.enter()
+	d := &x.docs[number]
+	d.doc, d.words = doc, make([]uint32, 0, len(said.weights))
+	for word, weight := range said.weights {
+		d.words = append(d.words, x.words.add(word, number, weight))
 	}
+	slices.Sort(d.words)
+	x.keys[k] = number
+	x.names[doc.Summary.Name] = append(x.names[doc.Summary.Name], number)
+	x.lengths[number], x.against[number] = said.length, doc.Summary.Deprecated
+	x.length += float64(said.length)
+}
+
+func (x *Index) enter() (number uint32) {
+	if n := len(x.free); n > 0 {
+		number, x.free = x.free[n-1], x.free[:n-1]
+		return number
+	}
+	x.docs, x.lengths, x.against = append(x.docs, document{}), append(x.lengths, 0), append(x.against, false)
+	return uint32(len(x.docs) - 1)
 }
 
 // Remove takes a package out; one that is not there is no error.
 func (x *Index) Remove(name string, publisher shared.PublisherID) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.changes++
 	x.remove(key(shared.PackageSummary{Name: name, Publisher: publisher}))
 }
 
-func (e *entry) add(weight float64, texts ...string) {
-	for _, text := range texts {
-		for _, word := range words(text) {
-			if len(e.words) >= maxDocWords {
-				return
-			}
-			e.words[word] += weight
-			e.length += weight
-		}
-	}
-}
-
 func (x *Index) remove(k string) {
-	e := x.docs[k]
-	if e == nil {
+	number, ok := x.keys[k]
+	if !ok {
 		return
 	}
-	delete(x.docs, k)
-	x.length -= e.length
-	for word := range e.words {
-		delete(x.postings[word], e)
-		if len(x.postings[word]) > 0 {
-			continue
-		}
-		delete(x.postings, word)
-		for _, gram := range trigrams(word) {
-			delete(x.grams[gram], word)
-			if len(x.grams[gram]) == 0 {
-				delete(x.grams, gram)
+	d := &x.docs[number]
+	for _, word := range d.words {
+		x.words.remove(word, number)
+	}
+	name := d.doc.Summary.Name
+	if x.names[name] = slices.DeleteFunc(x.names[name], func(n uint32) bool { return n == number }); len(x.names[name]) == 0 {
+		delete(x.names, name)
+	}
+	x.length -= float64(x.lengths[number])
+	delete(x.keys, k)
+	*d = document{}
+	x.free = append(x.free, number)
+}
+
+// weighed is what a document says.
+type weighed struct {
+	weights map[string]float32
+	length  float32
+}
+
+func weigh(doc Doc) weighed {
+	w := weighed{weights: map[string]float32{}}
+	w.add(weightName, doc.Summary.Name)
+	w.add(weightTitle, doc.Summary.Title)
+	w.add(weightKeyword, doc.Keywords...)
+	w.add(weightTag, doc.Summary.Tags...)
+	w.add(weightCategory, doc.Summary.Category)
+	w.add(weightAuthor, doc.Summary.Author)
+	w.add(weightDescription, doc.Summary.Description)
+	return w
+}
+
+func (w *weighed) add(weight float32, texts ...string) {
+	for _, text := range texts {
+		for _, word := range words(text) {
+			if len(w.weights) >= maxDocWords {
+				return
 			}
+			w.weights[word] += weight
+			w.length += weight
 		}
 	}
 }
@@ -157,220 +192,169 @@ func (x *Index) remove(k string) {
 func (x *Index) Len() int {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return len(x.docs)
+	return len(x.keys)
 }
 
 // Search finds packages, the best first; equal ones by name, then publisher. All
-// words count, none is required, but a document that has more of them wins.
+// words count, none is required, but a document that has more of them wins. Without
+// words it lists all, by name.
 func (x *Index) Search(q shared.SearchQuery) (page []shared.PackageSummary, total int) {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	typed := words(q.Text)
-	typed = typed[:min(len(typed), maxWords)]
-	scores := map[*entry]float64{}
-	if len(typed) == 0 {
-		for _, e := range x.docs {
-			scores[e] = 0
-		}
-	}
-	for i, word := range typed {
-		x.score(scores, word, i == len(typed)-1)
-	}
-	name := strings.ToLower(strings.TrimSpace(q.Text))
-	var found []shared.PackageSummary
-	for e, score := range scores {
-		if !fits(q, e.doc.Summary) {
-			continue
-		}
-		s := e.doc.Summary
-		s.Score = score
-		if s.Deprecated {
-			s.Score *= deprecatedFactor
-		}
-		if s.Name == name {
-			s.Score += exactName
-		}
-		found = append(found, s)
-	}
-	slices.SortFunc(found, func(a, b shared.PackageSummary) int {
-		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Publisher, b.Publisher))
-	})
-	total = len(found)
 	limit := q.Limit
 	if limit == 0 {
 		limit = 20
 	}
-	begin := min(q.Offset, total)
-	return found[begin:min(begin+limit, total)], total
+	typed := words(q.Text)
+	typed = typed[:min(len(typed), maxWords)]
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	all := len(typed) == 0 && strings.TrimSpace(q.Text) == ""
+	if all && q.Sort != shared.SortNewest {
+		return x.list(q, limit)
+	}
+	s, _ := x.scratch.Get().(*scratch)
+	defer x.scratch.Put(s)
+	s.begin(len(x.docs), len(x.words.terms))
+	meanings := make([][]meaning, len(typed))
+	for i, word := range typed {
+		meanings[i] = x.words.expand(word, i == len(typed)-1, s.counts)
+		x.score(s, meanings[i])
+	}
+	x.adjust(s, q.Text)
+	if all {
+		s.touched = append(s.touched, x.byName()...)
+	}
+	best := selection{index: x, order: q.Sort, most: q.Offset + limit}
+	for _, number := range s.touched {
+		score := s.scores[number]
+		s.scores[number] = 0
+		if !fits(q, &x.docs[number].doc.Summary) {
+			continue
+		}
+		total++
+		best.offer(hit{number, score})
+	}
+	for _, h := range best.page(q.Offset) {
+		summary := x.docs[h.number].doc.Summary
+		summary.Score = float64(h.score)
+		summary.Matches = x.matches(h.number, meanings)
+		page = append(page, summary)
+	}
+	return page, total
 }
 
-// score adds what one typed word is worth to every document that has it, or a
-// word it may stand for; a document counts its best one.
-func (x *Index) score(scores map[*entry]float64, word string, last bool) {
-	best := map[*entry]float64{}
-	average := x.length / float64(max(len(x.docs), 1))
-	for candidate, factor := range x.expand(word, last) {
-		posting := x.postings[candidate]
-		idf := math.Log(1 + (float64(len(x.docs)-len(posting))+0.5)/(float64(len(posting))+0.5))
-		for e, frequency := range posting {
-			saturated := frequency * (k1 + 1) / (frequency + k1*(1-b+b*e.length/average))
-			best[e] = max(best[e], factor*idf*saturated)
+// list is a search without words.
+func (x *Index) list(q shared.SearchQuery, limit int) (page []shared.PackageSummary, total int) {
+	for _, number := range x.byName() {
+		s := &x.docs[number].doc.Summary
+		if !fits(q, s) {
+			continue
+		}
+		if total++; total > q.Offset && len(page) < limit {
+			page = append(page, *s)
 		}
 	}
-	for e, value := range best {
-		scores[e] += value
+	return page, total
+}
+
+// byName lists all documents in the order of their names, then publishers.
+func (x *Index) byName() []uint32 {
+	x.ordering.mu.Lock()
+	defer x.ordering.mu.Unlock()
+	if x.ordering.at != x.changes {
+		x.ordering.at = x.changes
+		x.ordering.numbers = make([]uint32, 0, len(x.keys))
+		for _, number := range x.keys {
+			x.ordering.numbers = append(x.ordering.numbers, number)
+		}
+		slices.SortFunc(x.ordering.numbers, x.compare)
+	}
+	return x.ordering.numbers
+}
+
+// compare orders documents by name, then publisher.
+func (x *Index) compare(a, b uint32) int {
+	p, q := &x.docs[a].doc.Summary, &x.docs[b].doc.Summary
+	return cmp.Or(cmp.Compare(p.Name, q.Name), cmp.Compare(p.Publisher, q.Publisher))
+}
+
+// scratch is the memory of one query: all zero between two.
+type scratch struct {
+	scores  []float32 // by document
+	touched []uint32  // documents with a score
+	best    []float32 // by document: of one typed word
+	found   []uint32  // documents with a best
+	counts  []uint8   // by word
+}
+
+func (s *scratch) begin(docs, words int) {
+	s.touched = s.touched[:0]
+	if len(s.scores) < docs {
+		s.scores, s.best = make([]float32, docs+docs/8), make([]float32, docs+docs/8)
+	}
+	if len(s.counts) < words {
+		s.counts = make([]uint8, words+words/8)
 	}
 }
 
-// expand lists the indexed words that a typed one may stand for.
-func (x *Index) expand(word string, last bool) map[string]float64 {
-	out := map[string]float64{}
-	if _, ok := x.postings[word]; ok {
-		out[word] = 1
-	}
-	allowed := typos(word)
-	shared := map[string]int{}
-	grams := trigrams(word)
-	for _, gram := range grams {
-		for candidate := range x.grams[gram] {
-			shared[candidate]++
+// score adds what one typed word is worth to every document that has a word which it
+// may stand for; a document counts its best one.
+func (x *Index) score(s *scratch, meanings []meaning) {
+	average := x.length / float64(max(len(x.keys), 1))
+	fixed, each := float32(k1*(1-b)), float32(k1*b/average)
+	s.found = s.found[:0]
+	for _, m := range meanings {
+		t := &x.words.terms[m.number]
+		idf := math.Log(1 + (float64(len(x.keys)-len(t.docs))+0.5)/(float64(len(t.docs))+0.5))
+		worth := m.factor * float32(idf*(k1+1))
+		for i, number := range t.docs {
+			weight := t.weights[i]
+			value := worth * weight / (weight + fixed + each*x.lengths[number])
+			if s.best[number] == 0 {
+				s.found = append(s.found, number)
+			}
+			s.best[number] = max(s.best[number], value)
 		}
 	}
-	// Every typo spoils at most three trigrams.
-	candidates := make([]string, 0, len(shared))
-	for candidate, count := range shared {
-		if count >= len(grams)-3*max(allowed, 1) || strings.HasPrefix(candidate, word) {
-			candidates = append(candidates, candidate)
+	for _, number := range s.found {
+		if s.scores[number] == 0 {
+			s.touched = append(s.touched, number)
 		}
+		s.scores[number] += s.best[number]
+		s.best[number] = 0
 	}
-	slices.SortFunc(candidates, func(a, b string) int { return cmp.Or(cmp.Compare(shared[b], shared[a]), cmp.Compare(a, b)) })
-	for _, candidate := range candidates {
-		if len(out) >= maxExpanded {
-			break
-		}
-		switch {
-		case candidate == word:
-		case last && strings.HasPrefix(candidate, word):
-			out[candidate] = prefixFactor
-		case allowed > 0 && distance(word, candidate, allowed) <= allowed:
-			out[candidate] = typoFactor
-		}
-	}
-	return out
 }
 
-// typos is how many typing errors a word of this length may have: in a short
-// word one error makes another word.
-func typos(word string) int {
-	switch n := len([]rune(word)); {
-	case n < 4:
-		return 0
-	case n < 8:
-		return 1
+// adjust lowers what is deprecated, and raises packages whose name was typed.
+func (x *Index) adjust(s *scratch, text string) {
+	for _, number := range s.touched {
+		if x.against[number] {
+			s.scores[number] *= deprecatedFactor
+		}
 	}
-	return 2
+	for _, number := range x.names[strings.ToLower(strings.TrimSpace(text))] {
+		if s.scores[number] == 0 {
+			s.touched = append(s.touched, number)
+		}
+		s.scores[number] += exactName
+	}
+}
+
+// matches lists the words of a document that a query has found.
+func (x *Index) matches(number uint32, meanings [][]meaning) (texts []string) {
+	for _, list := range meanings {
+		for _, m := range list {
+			if _, ok := slices.BinarySearch(x.docs[number].words, m.number); ok && !slices.Contains(texts, x.words.terms[m.number].text) {
+				texts = append(texts, x.words.terms[m.number].text)
+			}
+		}
+	}
+	return texts
 }
 
 // fits applies the query's filters.
-func fits(q shared.SearchQuery, s shared.PackageSummary) bool {
+func fits(q shared.SearchQuery, s *shared.PackageSummary) bool {
 	return (q.Category == "" || strings.EqualFold(q.Category, s.Category)) &&
 		(q.Tag == "" || slices.ContainsFunc(s.Tags, func(tag string) bool { return strings.EqualFold(tag, q.Tag) })) &&
 		(q.Publisher == "" || strings.HasPrefix(string(s.Publisher), string(q.Publisher))) &&
 		(q.License == "" || strings.EqualFold(q.License, s.License))
-}
-
-// words splits a text into lower-case words. Scripts without spaces (Han, Kana,
-// Thai…) give overlapping pairs of letters, which find any part of a word.
-func words(text string) []string {
-	var out []string
-	var word []rune
-	flush := func() {
-		if len(word) == 0 {
-			return
-		}
-		if !spaceless(word[0]) {
-			if w := string(word); len(w) <= maxWord {
-				out = append(out, w)
-			}
-		} else if len(word) == 1 {
-			out = append(out, string(word))
-		} else {
-			for i := range len(word) - 1 {
-				out = append(out, string(word[i:i+2]))
-			}
-		}
-		word = word[:0]
-	}
-	for _, r := range norm.NFKC.String(text) {
-		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) {
-			flush()
-			continue
-		}
-		if len(word) > 0 && spaceless(word[0]) != spaceless(r) {
-			flush()
-		}
-		word = append(word, unicode.ToLower(r))
-	}
-	flush()
-	return out
-}
-
-func spaceless(r rune) bool {
-	return unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
-}
-
-// trigrams are the runs of three letters of a word between marks for its ends.
-func trigrams(word string) []string {
-	padded := append(append([]rune{'^'}, []rune(word)...), '$')
-	if len(padded) < 3 {
-		return nil
-	}
-	var out []string
-	for i := range len(padded) - 2 {
-		gram := string(padded[i : i+3])
-		if !slices.Contains(out, gram) {
-			out = append(out, gram)
-		}
-	}
-	return out
-}
-
-// distance is the number of letters to insert, delete, replace or swap with the
-// next one (optimal string alignment); anything over most is most+1.
-func distance(from, to string, most int) int {
-	a, c := []rune(from), []rune(to)
-	if abs(len(a)-len(c)) > most {
-		return most + 1
-	}
-	before, previous, current := make([]int, len(c)+1), make([]int, len(c)+1), make([]int, len(c)+1)
-	for j := range previous {
-		previous[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		current[0] = i
-		least := i
-		for j := 1; j <= len(c); j++ {
-			cost := 1
-			if a[i-1] == c[j-1] {
-				cost = 0
-			}
-			current[j] = min(previous[j]+1, current[j-1]+1, previous[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == c[j-2] && a[i-2] == c[j-1] {
-				current[j] = min(current[j], before[j-2]+1)
-			}
-			least = min(least, current[j])
-		}
-		if least > most {
-			return most + 1
-		}
-		before, previous, current = previous, current, before
-	}
-	return previous[len(c)]
-}
-
-func abs(n int) int {
-	if n < 0 {
-		return -n
-	}
-	return n
 }

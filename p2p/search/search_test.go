@@ -2,10 +2,14 @@ package search_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -143,32 +147,130 @@ func TestReadersAndWriters(t *testing.T) {
 	}
 }
 
-// BenchmarkSearch measures a query of two words over many packages, whose words
-// are as unevenly common as in real text (Zipf).
+// TestChangesLeaveNoTrace: an index that documents were put into, replaced and removed
+// in any order answers as one that was made of the rest.
+func TestChangesLeaveNoTrace(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		word := rapid.StringMatching(`[abc]{1,5}`)
+		used, left := search.New(), map[string]search.Doc{}
+		for range rapid.IntRange(0, 40).Draw(t, "changes") {
+			name := rapid.SampledFrom([]string{"a", "ab", "abc", "b", "bc", "c", "ca"}).Draw(t, "name")
+			if rapid.Bool().Draw(t, "remove") {
+				used.Remove(name, "0123456789abcdef")
+				delete(left, name)
+				continue
+			}
+			d := doc(name, strings.Join(rapid.SliceOfN(word, 0, 6).Draw(t, "words"), " "))
+			d.Summary.Deprecated = rapid.Bool().Draw(t, "deprecated")
+			used.Put(d)
+			left[name] = d
+		}
+		fresh := search.New()
+		for _, d := range left {
+			fresh.Put(d)
+		}
+		for _, text := range []string{"", word.Draw(t, "query"), word.Draw(t, "first") + " " + word.Draw(t, "second")} {
+			q := shared.SearchQuery{Text: text, Limit: rapid.IntRange(1, 8).Draw(t, "limit"), Offset: rapid.IntRange(0, 3).Draw(t, "offset")}
+			got, total := used.Search(q)
+			want, all := fresh.Search(q)
+			if total != all || len(got) != len(want) {
+				t.Fatalf("%q: %d of %d, want %d of %d", text, len(got), total, len(want), all)
+			}
+			for i := range got {
+				if got[i].Name != want[i].Name || math.Abs(got[i].Score-want[i].Score) > 1e-4*math.Abs(want[i].Score) {
+					t.Fatalf("%q: %v, want %v", text, got, want)
+				}
+			}
+			// A page is a piece of the whole, however many are asked for.
+			whole, _ := used.Search(shared.SearchQuery{Text: text, Limit: 10_000})
+			for i := range got {
+				if whole[q.Offset+i].Name != got[i].Name {
+					t.Fatalf("%q: page %+v of %+v", text, got, whole)
+				}
+			}
+		}
+	})
+}
+
+func TestMatches(t *testing.T) {
+	page, _ := shelf().Search(shared.SearchQuery{Text: "Generats ontology serv"})
+	for _, p := range page {
+		if p.Name == "grpc-service" {
+			if got := strings.Join(p.Matches, " "); got != "generates ontology service" {
+				t.Fatalf("got %q", got)
+			}
+			return
+		}
+	}
+	t.Fatal("it was not found")
+}
+
+// corpus makes documents whose words are as unevenly common as in real text (Zipf),
+// and queries of the same words.
+func corpus(count int) (docs []search.Doc, word func() string) {
+	random := rand.New(rand.NewPCG(1, 2))
+	zipf := rand.NewZipf(random, 1.2, 4, 20_000)
+	syllables := []string{"ba", "cor", "dul", "es", "fin", "gra", "hol", "in", "jo", "ket", "lum", "mer", "no", "pra", "qui", "ros", "ster", "tan", "ul", "vex"}
+	word = func() string {
+		text := ""
+		for n := zipf.Uint64() + 20; n > 0; n /= 20 {
+			text += syllables[n%20]
+		}
+		return text
+	}
+	for i := range count {
+		var text []string
+		for range 20 {
+			text = append(text, word())
+		}
+		docs = append(docs, doc(fmt.Sprintf("%s-%s-%d", word(), word(), i), strings.Join(text, " "), word(), word()))
+	}
+	return docs, word
+}
+
+// BenchmarkSearch measures queries of one to three words, every fourth with a typing
+// error, over many packages, and what the index costs.
 func BenchmarkSearch(b *testing.B) {
-	for _, count := range []int{1_000, 10_000} {
+	for _, count := range []int{1_000, 10_000, 100_000} {
 		b.Run(fmt.Sprint(count), func(b *testing.B) {
-			random := rand.New(rand.NewPCG(1, 2))
-			zipf := rand.NewZipf(random, 1.2, 4, 20_000)
-			syllables := []string{"ba", "cor", "dul", "es", "fin", "gra", "hol", "in", "jo", "ket", "lum", "mer", "no", "pra", "qui", "ros", "ster", "tan", "ul", "vex"}
-			word := func() string {
-				text := ""
-				for n := zipf.Uint64() + 20; n > 0; n /= 20 {
-					text += syllables[n%20]
-				}
-				return text
-			}
+			docs, word := corpus(count)
+			before := heap()
+			start := time.Now()
 			x := search.New()
-			for i := range count {
-				var text []string
-				for range 20 {
-					text = append(text, word())
+			for _, d := range docs {
+				x.Put(d)
+			}
+			built := time.Since(start)
+			size := heap() - before
+			queries := make([]string, 500)
+			for i := range queries {
+				for range i%3 + 1 {
+					queries[i] += word() + " "
 				}
-				x.Put(doc(fmt.Sprintf("package-%d", i), strings.Join(text, " ")))
+				if i%4 == 0 && len(queries[i]) > 5 {
+					queries[i] = queries[i][:2] + "x" + queries[i][3:]
+				}
 			}
+			var took []time.Duration
+			i := 0
 			for b.Loop() {
-				x.Search(shared.SearchQuery{Text: word() + " " + word()})
+				start := time.Now()
+				x.Search(shared.SearchQuery{Text: queries[i%len(queries)]})
+				took = append(took, time.Since(start))
+				i++
 			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2])/1e6, "p50-ms")
+			b.ReportMetric(float64(took[len(took)*99/100])/1e6, "p99-ms")
+			b.ReportMetric(float64(size)/(1<<20), "index-MiB")
+			b.ReportMetric(float64(built)/1e6, "build-ms")
 		})
 	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -163,7 +163,7 @@ func emptySearch(t *testing.T, m shared.Marketplace) {
 }
 
 func badSearch(t *testing.T, m shared.Marketplace) {
-	for _, q := range []shared.SearchQuery{{Limit: -1}, {Limit: 1001}, {Offset: -1}} {
+	for _, q := range []shared.SearchQuery{{Limit: -1}, {Limit: 1001}, {Offset: -1}, {Sort: "color"}} {
 		_, err := m.Search(t.Context(), q)
 		want(t, err, shared.ReasonInvalidArgument)
 	}

@@ -36,7 +36,7 @@ func fromInfo(i *marketpb.InfoResponse) shared.EngineInfo {
 func fromSearch(q *marketpb.SearchRequest) shared.SearchQuery {
 	return shared.SearchQuery{
 		Text: q.GetText(), Category: q.GetCategory(), Tag: q.GetTag(), Publisher: shared.PublisherID(q.GetPublisher()), License: q.GetLicense(),
-		Limit: int(q.GetLimit()), Offset: int(q.GetOffset()),
+		Limit: int(q.GetLimit()), Offset: int(q.GetOffset()), Sort: shared.SearchOrder(q.GetSort()),
 	}
 }
 
@@ -44,7 +44,7 @@ func fromSummary(p *marketpb.PackageSummary) shared.PackageSummary {
 	return shared.PackageSummary{
 		Name: p.GetName(), Publisher: shared.PublisherID(p.GetPublisher()), Version: p.GetVersion(), Title: p.GetTitle(), Description: p.GetDescription(),
 		Author: p.GetAuthor(), Category: p.GetCategory(), License: p.GetLicense(), Tags: p.GetTags(), PublishedAt: fromTime(p.GetPublishedAt()), Score: p.GetScore(),
-		Deprecated: p.GetDeprecated(),
+		Deprecated: p.GetDeprecated(), Matches: p.GetMatches(),
 	}
 }
 

@@ -146,7 +146,7 @@ func TestValuesCrossTheWire(t *testing.T) {
 	now := time.Unix(1_800_000_000, 123).UTC()
 	summary := shared.PackageSummary{
 		Name: "n", Publisher: "p", Version: "1.0.0", Title: "t", Description: "d", Author: "a", Category: "c", License: "MIT",
-		Tags: []string{"x", "y"}, PublishedAt: now, Score: 1.5,
+		Tags: []string{"x", "y"}, PublishedAt: now, Score: 1.5, Matches: []string{"m"},
 	}
 	deps := []shared.Dependency{{Publisher: "p", Name: "d", Constraint: "^1", Optional: true}}
 	notes := []shared.Diagnostic{{Severity: shared.SeverityWarning, Reason: shared.ReasonNoPeers, Message: "m", Hint: "h"}}
@@ -182,7 +182,7 @@ func TestValuesCrossTheWire(t *testing.T) {
 	outcome := shared.DialOutcome{Address: "/a", PeerID: "i", Took: time.Second, Err: shared.NewError(shared.ReasonTimeout, "m").WithHint("h").With("k", "v")}
 	event := shared.Event{Kind: shared.EventRelease, Time: now, Package: summary, PeerID: "i", Lost: 1, Message: "m"}
 	engine := shared.EngineInfo{Name: "n", Version: "v", Protocols: []int{1, 2}, InstanceID: "i", Capabilities: []string{"c"}, PID: 3, StartedAt: now}
-	query := shared.SearchQuery{Text: "t", Category: "c", Tag: "g", Publisher: "p", License: "l", Limit: 1, Offset: 2}
+	query := shared.SearchQuery{Text: "t", Category: "c", Tag: "g", Publisher: "p", License: "l", Limit: 1, Offset: 2, Sort: shared.SortNewest}
 	progress := shared.Progress{Phase: shared.PhaseFetch, Package: "p", Done: 1, Total: 2, Message: "m"}
 	verified := shared.VerifyResult{Name: "n", Version: "v", OK: true, Expected: "sha256:x", Found: "sha256:y", Problem: "p"}
 	report := shared.TrustReport{

@@ -37,14 +37,14 @@ func toInfo(i shared.EngineInfo) *marketpb.InfoResponse {
 func toSearch(q shared.SearchQuery) *marketpb.SearchRequest {
 	return &marketpb.SearchRequest{
 		Text: clean(q.Text, maxErrorText), Category: q.Category, Tag: q.Tag, Publisher: string(q.Publisher), License: q.License,
-		Limit: int32(q.Limit), Offset: int32(q.Offset),
+		Limit: int32(q.Limit), Offset: int32(q.Offset), Sort: string(q.Sort),
 	}
 }
 
 func toSummary(p shared.PackageSummary) *marketpb.PackageSummary {
 	return &marketpb.PackageSummary{
 		Name: p.Name, Publisher: string(p.Publisher), Version: p.Version, Title: p.Title, Description: p.Description, Author: p.Author,
-		Category: p.Category, License: p.License, Tags: p.Tags, PublishedAt: toTime(p.PublishedAt), Score: p.Score, Deprecated: p.Deprecated,
+		Category: p.Category, License: p.License, Tags: p.Tags, PublishedAt: toTime(p.PublishedAt), Score: p.Score, Deprecated: p.Deprecated, Matches: p.Matches,
 	}
 }
 

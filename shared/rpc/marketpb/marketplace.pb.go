@@ -525,6 +525,7 @@ type SearchRequest struct {
 	License       string                 `protobuf:"bytes,5,opt,name=license,proto3" json:"license,omitempty"`
 	Limit         int32                  `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
 	Offset        int32                  `protobuf:"varint,7,opt,name=offset,proto3" json:"offset,omitempty"`
+	Sort          string                 `protobuf:"bytes,8,opt,name=sort,proto3" json:"sort,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -608,6 +609,13 @@ func (x *SearchRequest) GetOffset() int32 {
 	return 0
 }
 
+func (x *SearchRequest) GetSort() string {
+	if x != nil {
+		return x.Sort
+	}
+	return ""
+}
+
 type SearchResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Packages      []*PackageSummary      `protobuf:"bytes,1,rep,name=packages,proto3" json:"packages,omitempty"`
@@ -682,6 +690,7 @@ type PackageSummary struct {
 	PublishedAt   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
 	Score         float64                `protobuf:"fixed64,11,opt,name=score,proto3" json:"score,omitempty"`
 	Deprecated    bool                   `protobuf:"varint,12,opt,name=deprecated,proto3" json:"deprecated,omitempty"`
+	Matches       []string               `protobuf:"bytes,13,rep,name=matches,proto3" json:"matches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -798,6 +807,13 @@ func (x *PackageSummary) GetDeprecated() bool {
 		return x.Deprecated
 	}
 	return false
+}
+
+func (x *PackageSummary) GetMatches() []string {
+	if x != nil {
+		return x.Matches
+	}
+	return nil
 }
 
 type Ref struct {
@@ -6475,7 +6491,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\fcapabilities\x18\x05 \x03(\tR\fcapabilities\x12\x10\n" +
 	"\x03pid\x18\x06 \x01(\x03R\x03pid\x129\n" +
 	"\n" +
-	"started_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\"\xb7\x01\n" +
+	"started_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\"\xcb\x01\n" +
 	"\rSearchRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1a\n" +
 	"\bcategory\x18\x02 \x01(\tR\bcategory\x12\x10\n" +
@@ -6483,11 +6499,12 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\tpublisher\x18\x04 \x01(\tR\tpublisher\x12\x18\n" +
 	"\alicense\x18\x05 \x01(\tR\alicense\x12\x14\n" +
 	"\x05limit\x18\x06 \x01(\x05R\x05limit\x12\x16\n" +
-	"\x06offset\x18\a \x01(\x05R\x06offset\"\xaa\x01\n" +
+	"\x06offset\x18\a \x01(\x05R\x06offset\x12\x12\n" +
+	"\x04sort\x18\b \x01(\tR\x04sort\"\xaa\x01\n" +
 	"\x0eSearchResponse\x12?\n" +
 	"\bpackages\x18\x01 \x03(\v2#.ggen.marketplace.v1.PackageSummaryR\bpackages\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x03R\x05total\x12A\n" +
-	"\vdiagnostics\x18\x03 \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\"\xeb\x02\n" +
+	"\vdiagnostics\x18\x03 \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\"\x85\x03\n" +
 	"\x0ePackageSummary\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tpublisher\x18\x02 \x01(\tR\tpublisher\x12\x18\n" +
@@ -6503,7 +6520,8 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x05score\x18\v \x01(\x01R\x05score\x12\x1e\n" +
 	"\n" +
 	"deprecated\x18\f \x01(\bR\n" +
-	"deprecated\"W\n" +
+	"deprecated\x12\x18\n" +
+	"\amatches\x18\r \x03(\tR\amatches\"W\n" +
 	"\x03Ref\x12\x1c\n" +
 	"\tpublisher\x18\x01 \x01(\tR\tpublisher\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
