@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -87,6 +88,7 @@ type Engine struct {
 	shelf    *trust.Shelf
 	folders  *folderLocks
 	learned  learning
+	passing  passing
 
 	closing   context.Context // ends when Close begins
 	cancel    context.CancelFunc
@@ -132,6 +134,9 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 		return nil, err
 	}
 	e.background(e.keepFresh)
+	// Reading the catalogue leaves as much garbage as it is large, and an idle engine
+	// would keep that memory until it happens to need it.
+	e.background(func(context.Context) { debug.FreeOSMemory() })
 	return e, nil
 }
 

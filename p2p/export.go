@@ -180,7 +180,7 @@ func (i *importing) update(u publisher.Update) error {
 		return refusedLog(err)
 	}
 	before := i.e.catalog.Held(chain.ID)
-	err = i.e.apply(u)
+	_, err = i.e.apply(u)
 	i.entries += i.e.catalog.Held(chain.ID) - before
 	var forked *publisher.EquivocationError
 	switch {

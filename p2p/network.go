@@ -67,7 +67,7 @@ func (e *Engine) hear(ctx context.Context, from peer.ID, data []byte) {
 	if err != nil {
 		return // the validator has parsed it
 	}
-	err = e.apply(u)
+	_, err = e.apply(u)
 	if !errors.Is(err, publisher.ErrGap) {
 		return
 	}
@@ -82,7 +82,7 @@ func (e *Engine) hear(ctx context.Context, from peer.ID, data []byte) {
 
 // apply is the one way in for what the network says: the catalogue verifies and
 // stores it, then it can be searched and watched.
-func (e *Engine) apply(u publisher.Update) error {
+func (e *Engine) apply(u publisher.Update) (catalog.Change, error) {
 	change, err := e.catalog.Apply(u)
 	var forked *publisher.EquivocationError
 	if errors.As(err, &forked) {
@@ -95,12 +95,52 @@ func (e *Engine) apply(u publisher.Update) error {
 		e.index(name, change.Publisher)
 	}
 	if err != nil {
-		return err
+		return change, err
 	}
 	for _, rel := range change.Releases {
 		e.feed.publish(shared.Event{Kind: shared.EventRelease, Package: summaryOf(rel)})
 	}
-	return nil
+	return change, nil
+}
+
+const (
+	// passedOn is how many logs that a sync has brought forward are announced in
+	// passPeriod: after a partition the few that changed reach everybody at once, and a
+	// newcomer who learns of all logs does not tell all others what they know.
+	passedOn   = 16
+	passPeriod = 30 * time.Second
+)
+
+// passing counts the announcements of passPeriod.
+type passing struct {
+	mu    sync.Mutex
+	since time.Time
+	count int
+}
+
+// allowed tells whether there is room for one more announcement.
+func (p *passing) allowed(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Sub(p.since) > passPeriod {
+		p.since, p.count = now, 0
+	}
+	p.count++
+	return p.count <= passedOn
+}
+
+// passOn announces the head of a log that came by a sync: gossip had left this peer
+// out, and so perhaps its neighbours. Who knows it already does not pass it on.
+func (e *Engine) passOn(id shared.PublisherID) {
+	record := e.headRecord(id)
+	if record == nil || !e.passing.allowed(e.now()) {
+		return
+	}
+	e.background(func(ctx context.Context) {
+		if _, err := e.topic.Announce(ctx, record); err != nil && ctx.Err() == nil {
+			e.log.Debug("pass on what a sync has brought", "publisher", id.Short(), "error", err)
+		}
+	})
 }
 
 // index makes what was said about a package searchable: it is found by its newest
@@ -334,8 +374,12 @@ func (e *Engine) sizeOf(id shared.PublisherID) int64 {
 // Apply implements replicate.Catalog.
 func (r replicated) Apply(_ context.Context, _ peer.ID, update []byte) error {
 	u, err := publisher.ParseUpdate(update)
+	var change catalog.Change
 	if err == nil {
-		err = r.e.apply(u)
+		change, err = r.e.apply(u)
+	}
+	if err == nil && change.Complete {
+		r.e.passOn(change.Publisher)
 	}
 	var forked *publisher.EquivocationError
 	switch {

@@ -35,6 +35,13 @@ const (
 	// from the first to the longest, and each is shortened by up to half at random
 	// so that peers that lost the same bootstrap node do not return in step.
 	firstPause, longestPause = time.Second, time.Minute
+
+	// Every so often, and up to half of that later, a node that has company dials a
+	// few remembered peers that it is not connected to. Without that, two halves of a
+	// network that was cut in two stay apart when it is whole again: each peer has
+	// enough others on its side.
+	reachOutEvery = 30 * time.Second
+	reachOutTo    = 3
 )
 
 // Bootstrap dials every address and says what happened, in the order of addrs.
@@ -89,6 +96,8 @@ func (n *Node) Bootstrap(ctx context.Context, addrs []string) []shared.DialOutco
 // stayJoined dials until somebody is connected, and again whenever nobody is.
 func (n *Node) stayJoined(ctx context.Context) {
 	pause := firstPause
+	reach := time.NewTimer(reachOutEvery + rand.N(reachOutEvery/2))
+	defer reach.Stop()
 	for round := 0; ; round++ {
 		if n.members.count() == 0 || round == 0 {
 			n.dialAll(ctx, round)
@@ -99,6 +108,9 @@ func (n *Node) stayJoined(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case <-n.members.moved:
+			case <-reach.C:
+				n.reachOut(ctx)
+				reach.Reset(reachOutEvery + rand.N(reachOutEvery/2))
 			}
 		}
 		// A peer that connects and hangs up at once must not make us dial in a
@@ -113,6 +125,22 @@ func (n *Node) stayJoined(ctx context.Context) {
 		}
 		pause = min(2*pause, longestPause)
 	}
+}
+
+// reachOut dials a few peers that were met before and are not connected.
+func (n *Node) reachOut(ctx context.Context) {
+	targets := slices.DeleteFunc(mergeByPeer(append(slices.Clone(n.bootstrap), n.known.list()...)), func(p peer.AddrInfo) bool {
+		return p.ID == n.host.ID() || n.host.Network().Connectedness(p.ID) == network.Connected
+	})
+	rand.Shuffle(len(targets), func(i, j int) { targets[i], targets[j] = targets[j], targets[i] })
+	var dials errgroup.Group
+	for _, target := range targets[:min(len(targets), reachOutTo)] {
+		dials.Go(func() error {
+			n.dialAndLog(ctx, target, false)
+			return nil
+		})
+	}
+	_ = dials.Wait() // what failed is logged
 }
 
 // dialAll dials the bootstrap addresses and then the remembered peers.
