@@ -14,21 +14,33 @@
 // All integers are big-endian; a publisher is the 32 bytes of its ID.
 //
 //	request  type  body
-//	heads    1     fingerprint 32, publisher 32, most 4
+//	compare  1     fingerprint 32
 //	range    2     publisher 32, from 8, most 4
+//	regions  3     for each region (1 to 256): number of digits 1, digits
 //
-//	answer   type  body
-//	heads    129   more 1, then for each head: publisher 32, size 8, root hash 32
-//	same     130   empty
-//	update   131   next 8, then an update
-//	none     132   empty
-//	busy     133   milliseconds 4
+//	answer     type  body
+//	described  129   for each region: number of heads 1, then for each head:
+//	                 publisher 32, size 8, root hash 32;
+//	                 or: 255, the parts that have heads 2, a fingerprint 32 of each
+//	same       130   empty
+//	update     131   next 8, then an update
+//	none       132   empty
+//	busy       133   milliseconds 4
 //
-// heads asks for the logs of publishers after the given one (zeros: from the
-// first), in ascending order, at most most of them (1 to 4096); more is 1 if there
-// are others behind them, else 0. The fingerprint is the SHA-256 over all heads
-// of the client in the form of the answer, or zeros; a server whose heads have
-// the same one answers same.
+// A region is all publishers whose IDs begin with the same 0 to 24 hexadecimal
+// digits. Its fingerprint is zeros if it has no heads, the SHA-256 of a byte 0 and
+// its heads, in ascending order and in the form of the answer, if it has at most 32,
+// and else that of a byte 1 and the fingerprints of its 16 parts, the regions with
+// one digit more. A region of 24 digits has no parts; of its heads only the first 32
+// count.
+//
+// compare has the fingerprint of all heads of the client. A server with the same
+// heads answers same, any other describes the region without digits: it lists the
+// heads if there are at most 32, or else gives the fingerprints of the parts (bit i
+// stands for digit i). regions asks for descriptions of regions of 1 to 24 digits, in
+// ascending order, none within another; two digits are a byte, and the last half of a
+// byte is 0. All such answers on one stream are about one state of the server: what is
+// described has the fingerprint that was given for it, or the server is a liar.
 //
 // range asks for entries of a log from number from on, in an update of at most
 // most bytes (65536 to 1048576). next is where the update ends if the log goes on
@@ -71,7 +83,7 @@ type Head struct {
 // Catalog is the verified logs of this node. Its methods are called concurrently.
 type Catalog interface {
 	// Heads yields the logs that this node can serve, in the order of their
-	// publishers.
+	// publishers. It is called once for each session.
 	Heads() iter.Seq[Head]
 
 	// Wants tells whether a log of another peer has something that this node does
@@ -105,7 +117,7 @@ const (
 type Config struct {
 	// Interval is the time between two rounds with a random peer, give or take a
 	// fifth, so that peers which started together do not stay together.
-	// Default: 60 s. A round between equal catalogues costs 120 bytes.
+	// Default: 60 s. A round between equal catalogues costs 42 bytes.
 	Interval time.Duration
 	// Peers lists the peers to choose from. Default: all that are connected.
 	Peers func() []peer.ID
@@ -127,10 +139,10 @@ type Config struct {
 // Replicator serves the catalogue and pulls what it lacks. Its methods may be
 // called concurrently.
 type Replicator struct {
-	host    host.Host
-	catalog Catalog
-	cfg     Config
-	server  *server
+	host   host.Host
+	view   *view
+	cfg    Config
+	server *server
 
 	lifetime context.Context // ends when Close begins
 	cancel   context.CancelFunc
@@ -174,11 +186,11 @@ func New(h host.Host, catalog Catalog, cfg Config) (*Replicator, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Replicator{
-		host: h, catalog: catalog, cfg: cfg, slots: make(chan struct{}, cfg.Sessions),
+		host: h, view: &view{catalog: catalog}, cfg: cfg, slots: make(chan struct{}, cfg.Sessions),
 		sessions: map[peer.ID]*turn{}, shunned: map[peer.ID]time.Time{},
 	}
 	r.lifetime, r.cancel = context.WithCancel(context.Background())
-	r.server = serve(h, catalog, cfg.Limits, cfg.Logger)
+	r.server = serve(h, r.view, cfg.Limits, cfg.Logger)
 	return r, nil
 }
 

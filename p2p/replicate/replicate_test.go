@@ -207,7 +207,7 @@ func wantSame(tb testing.TB, a, b *node) {
 func TestSync(t *testing.T) {
 	t.Run("a late joiner gets everything", func(t *testing.T) {
 		old, late := newNode(t, replicate.Config{}), newNode(t, replicate.Config{})
-		for i := range 10_000 { // three pages of heads
+		for i := range 10_000 {
 			old.ledger.set(publisherNo(i), int64(i%3)+1)
 		}
 		old.ledger.set(publisherNo(7), 100_000) // four updates
@@ -272,6 +272,27 @@ func TestSync(t *testing.T) {
 		wantSame(t, late, old)
 		if late.blamed.Load() != 0 {
 			t.Error("an honest peer was blamed")
+		}
+	})
+	t.Run("what was applied is not fetched again", func(t *testing.T) {
+		old, late := newNode(t, replicate.Config{}), newNode(t, replicate.Config{SessionBytes: 300 << 10})
+		for i := range 3000 {
+			old.ledger.set(publisherNo(i), 1)
+		}
+		connect(t, late.host, old.host)
+		updates, sessions := 0, 0
+		for err := error(shared.ReasonLimitExceeded); err != nil; sessions++ {
+			wantReason(t, err, shared.ReasonLimitExceeded)
+			var stats replicate.Stats
+			stats, err = late.Sync(t.Context(), old.host.ID())
+			if stats.Updates == 0 && err != nil {
+				t.Fatalf("session %d brought nothing: %+v, %v", sessions, stats, err)
+			}
+			updates += stats.Updates
+		}
+		wantSame(t, late, old)
+		if sessions < 2 || updates != 3000 {
+			t.Errorf("%d updates in %d sessions", updates, sessions)
 		}
 	})
 	t.Run("a fork is fetched as proof", func(t *testing.T) {
@@ -405,9 +426,7 @@ func TestServerLimits(t *testing.T) {
 		streams = append(streams, s)
 		if i == 0 {
 			// A whole request, so that we know that this stream is being served.
-			request := append([]byte{0, 0, 0, 69, 1}, make([]byte, 68)...)
-			request[72] = 9
-			_, _ = s.Write(request)
+			_, _ = s.Write(append([]byte{0, 0, 0, 33, 1}, make([]byte, 32)...))
 			if _, err := s.Read(answer); err != nil {
 				t.Fatal(err)
 			}

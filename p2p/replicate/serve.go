@@ -44,10 +44,10 @@ type Limits struct {
 }
 
 type server struct {
-	host    host.Host
-	catalog Catalog
-	limits  Limits
-	log     *slog.Logger
+	host   host.Host
+	view   *view
+	limits Limits
+	log    *slog.Logger
 
 	mu      sync.Mutex // guards the fields below
 	streams map[network.Stream]struct{}
@@ -56,14 +56,14 @@ type server struct {
 	running sync.WaitGroup // added to under mu while not closed
 }
 
-func serve(h host.Host, catalog Catalog, limits Limits, log *slog.Logger) *server {
+func serve(h host.Host, v *view, limits Limits, log *slog.Logger) *server {
 	if limits.Streams == 0 {
 		limits.Streams = 16
 	}
 	if limits.StreamsPerPeer == 0 {
 		limits.StreamsPerPeer = 2
 	}
-	s := &server{host: h, catalog: catalog, limits: limits, log: log, streams: map[network.Stream]struct{}{}, perPeer: map[peer.ID]int{}}
+	s := &server{host: h, view: v, limits: limits, log: log, streams: map[network.Stream]struct{}{}, perPeer: map[peer.ID]int{}}
 	h.SetStreamHandler(Protocol, s.handle)
 	return s
 }
@@ -152,6 +152,7 @@ type duplex interface {
 // something fails.
 func (s *server) serve(stream duplex) error {
 	end := time.Now().Add(streamTime)
+	whole := sync.OnceValue(s.view.now) // all answers are about one state, and it is read once
 	buffer := make([]byte, 0, maxRequestFrame)
 	var answer []byte
 	for sent := 0; sent < streamBytes && time.Now().Before(end); sent += len(answer) {
@@ -165,7 +166,7 @@ func (s *server) serve(stream duplex) error {
 		if err != nil {
 			return err
 		}
-		if answer, err = s.answer(answer[:0], kind, body); err != nil {
+		if answer, err = s.answer(answer[:0], kind, body, whole); err != nil {
 			return err
 		}
 		if err := stream.SetWriteDeadline(time.Now().Add(writeGrace + time.Duration(len(answer))*time.Second/minRate)); err != nil {
@@ -178,14 +179,27 @@ func (s *server) serve(stream duplex) error {
 	return nil
 }
 
-func (s *server) answer(b []byte, kind byte, body []byte) ([]byte, error) {
+func (s *server) answer(b []byte, kind byte, body []byte, whole func() *region) ([]byte, error) {
 	switch kind {
-	case typeHeads:
-		req, err := parseHeadsRequest(body)
+	case typeCompare:
+		fingerprint, err := parseCompareRequest(body)
 		if err != nil {
 			return nil, err
 		}
-		return s.listHeads(b, req), nil
+		if whole().sum() == fingerprint {
+			return closeFrame(openFrame(b, typeSame), 0), nil
+		}
+		return closeFrame(whole().describe(prefix{}).append(openFrame(b, typeDescribed)), 0), nil
+	case typeRegions:
+		regions, err := parseRegionsRequest(body)
+		if err != nil {
+			return nil, err
+		}
+		b = openFrame(b, typeDescribed)
+		for _, at := range regions {
+			b = whole().describe(at).append(b)
+		}
+		return closeFrame(b, 0), nil
 	case typeRange:
 		req, err := parseRangeRequest(body)
 		if err != nil {
@@ -196,29 +210,8 @@ func (s *server) answer(b []byte, kind byte, body []byte) ([]byte, error) {
 	return nil, errProtocol
 }
 
-func (s *server) listHeads(b []byte, req headsRequest) []byte {
-	if req.fingerprint != [32]byte{} && req.fingerprint == fingerprint(s.catalog.Heads()) {
-		return closeFrame(openFrame(b, typeSame), 0)
-	}
-	b = append(openFrame(b, typeListed), 0)
-	more := len(b) - 1
-	after, listed := shared.PublisherID(hex.EncodeToString(req.after[:])), 0
-	for h := range s.catalog.Heads() {
-		if h.Publisher <= after && req.after != [32]byte{} {
-			continue
-		}
-		if listed == req.most {
-			b[more] = 1
-			break
-		}
-		b = appendHead(b, h)
-		listed++
-	}
-	return closeFrame(b, 0)
-}
-
 func (s *server) pieceOfLog(b []byte, req rangeRequest) ([]byte, error) {
-	update, next, err := s.catalog.Since(shared.PublisherID(hex.EncodeToString(req.publisher[:])), req.from, req.most)
+	update, next, err := s.view.catalog.Since(shared.PublisherID(hex.EncodeToString(req.publisher[:])), req.from, req.most)
 	if err == nil && (len(update) == 0 || len(update) > req.most) {
 		s.log.Error("the catalogue made an update that cannot be sent", "bytes", len(update), "allowed", req.most)
 		err = ErrNone

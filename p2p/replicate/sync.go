@@ -1,10 +1,12 @@
 package replicate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -14,9 +16,10 @@ import (
 )
 
 const (
-	// maxHeads bounds the heads that one session may list: ten times the publishers
-	// that a catalogue can hold.
-	maxHeads = 1_000_000
+	// maxRegions bounds the regions that one session asks about. 100,000 publishers,
+	// as many as a catalogue can hold, have 7,000; ten times as many have 70,000. A liar
+	// can say 64 MiB about them.
+	maxRegions = 1 << 17
 
 	// ahead is how many ranges are asked for before the first has arrived: new
 	// publishers with a few entries each come at 32 a round trip.
@@ -33,6 +36,7 @@ const (
 
 // Stats tell what a session brought.
 type Stats struct {
+	Rounds  int   // questions until both catalogues were compared
 	Heads   int   // that the peer listed; 0 when both catalogues are the same
 	Updates int   // that were applied
 	Bytes   int64 // received
@@ -143,6 +147,8 @@ func (r *Replicator) bounded(ctx context.Context) (context.Context, context.Canc
 }
 
 func (r *Replicator) attempt(ctx context.Context, p peer.ID, stats *Stats, pull func(*session, context.Context) error) error {
+	ctx, end := context.WithTimeout(ctx, streamTime) // no honest server goes on for longer
+	defer end()
 	opening, cancel := context.WithTimeout(network.WithNoDial(ctx, "sync with connected peers only"), r.cfg.Timeout)
 	defer cancel()
 	stream, err := r.host.NewStream(opening, p, Protocol)
@@ -150,12 +156,15 @@ func (r *Replicator) attempt(ctx context.Context, p peer.ID, stats *Stats, pull 
 		return fmt.Errorf("open a stream: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = stream.Reset() }) // makes reading end
-	s := &session{peer: p, stream: stream, catalog: r.catalog, timeout: r.cfg.Timeout, left: r.cfg.SessionBytes, stats: stats}
+	s := &session{peer: p, stream: stream, view: r.view, timeout: r.cfg.Timeout, left: r.cfg.SessionBytes, stats: stats}
 	err = pull(s, ctx)
 	if stop() && err == nil {
 		farewell(stream)
-	} else {
-		_ = stream.Reset() // it may be gone already
+		return nil
+	}
+	_ = stream.Reset() // it may be gone already
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", ctx.Err(), err)
 	}
 	return err
 }
@@ -205,11 +214,12 @@ func (busyError) Error() string { return "it is busy" }
 type session struct {
 	peer    peer.ID
 	stream  duplex
-	catalog Catalog
+	view    *view
 	timeout time.Duration // without a byte
 	left    int64         // bytes that may still come
 	stats   *Stats
 	buffer  []byte
+	regions int // that were in doubt
 	wasted  int
 }
 
@@ -220,14 +230,29 @@ type need struct {
 	again bool // less is held than when it was first asked for
 }
 
-// pullAll reconciles the two catalogues page by page and pulls what is missing.
+// doubt is a region in which the peer differs from us.
+type doubt struct {
+	at       prefix
+	promised [32]byte // its fingerprint there; not known of the whole
+	mine     *region
+}
+
+// pullAll reconciles the two catalogues and pulls what is missing, as soon as it is
+// known. The regions that were found last are asked about first: so heads are listed
+// soon, and whoever promises what it does not have is soon found out. At most
+// maxRegions/maxAsked questions are full; every other one is about all doubts that
+// there are, and goes a digit deeper.
 func (s *session) pullAll(ctx context.Context) error {
-	page := headsRequest{fingerprint: fingerprint(s.catalog.Heads()), most: pageHeads}
-	for more := true; more; {
-		var needs []need
-		var err error
-		if needs, more, err = s.reconcile(&page); err != nil {
+	doubts := []doubt{{mine: s.view.now()}}
+	for len(doubts) > 0 {
+		rest := max(0, len(doubts)-maxAsked)
+		needs, deeper, err := s.reconcile(doubts[rest:])
+		if err != nil {
 			return err
+		}
+		doubts = append(doubts[:rest], deeper...)
+		if s.regions += len(deeper); s.regions > maxRegions {
+			return fmt.Errorf("over %d regions: %w", maxRegions, errProtocol)
 		}
 		if err := s.pull(ctx, needs); err != nil {
 			return err
@@ -236,39 +261,85 @@ func (s *session) pullAll(ctx context.Context) error {
 	return nil
 }
 
-// reconcile finds out what the peer has and we have not, for the next part of all
-// publishers. It is the only place that knows how: here by listing heads, at a
-// cost of 72 bytes for each log unless both sides have all the same ones.
-func (s *session) reconcile(page *headsRequest) (needs []need, more bool, err error) {
-	if err := s.send(page.frame()); err != nil {
-		return nil, false, err
-	}
-	kind, body, err := s.receive()
+// reconcile asks about regions that do not overlap, and finds out what the peer has
+// there and we have not: as heads, or in which parts of them.
+func (s *session) reconcile(doubts []doubt) (needs []need, deeper []doubt, err error) {
+	kind, body, err := s.ask(doubts)
 	switch {
 	case err != nil:
-		return nil, false, err
-	case kind == typeSame && len(body) == 0 && page.fingerprint != [32]byte{}:
-		return nil, false, nil
-	case kind != typeListed:
-		return nil, false, fmt.Errorf("an answer of type %d to a request for heads: %w", kind, errProtocol)
+		return nil, nil, err
+	case kind == typeSame && len(body) == 0 && doubts[0].at.depth == 0:
+		return nil, nil, nil
+	case kind != typeDescribed:
+		return nil, nil, fmt.Errorf("an answer of type %d to a question about regions: %w", kind, errProtocol)
 	}
-	heads, more, err := parseHeads(body, *page)
-	if err != nil {
-		return nil, false, err
+	for _, in := range doubts {
+		var said description
+		if said, body, err = cutDescription(body, in.at); err != nil {
+			return nil, nil, err
+		}
+		if in.at.depth > 0 && said.sum() != in.promised {
+			return nil, nil, fmt.Errorf("a region that is not as it was promised: %w", errProtocol)
+		}
+		if said.parts != nil {
+			deeper = append(deeper, in.parts(said.parts)...)
+			continue
+		}
+		if needs, err = s.want(needs, in, said.heads); err != nil {
+			return nil, nil, err
+		}
 	}
-	if s.stats.Heads += len(heads); s.stats.Heads > maxHeads {
-		return nil, false, fmt.Errorf("over %d heads: %w", maxHeads, errProtocol)
+	if len(body) > 0 {
+		return nil, nil, fmt.Errorf("%d bytes about no region: %w", len(body), errProtocol)
 	}
-	for _, h := range heads {
-		if from, wanted := s.catalog.Wants(h); wanted {
+	return needs, deeper, nil
+}
+
+// ask sorts the doubts as they must be asked about.
+func (s *session) ask(doubts []doubt) (kind byte, body []byte, err error) {
+	slices.SortFunc(doubts, func(a, b doubt) int { return bytes.Compare(a.at.digits[:], b.at.digits[:]) })
+	request := compareRequest(doubts[0].mine.sum())
+	if doubts[0].at.depth > 0 {
+		regions := make([]prefix, len(doubts))
+		for i := range doubts {
+			regions[i] = doubts[i].at
+		}
+		request = regionsRequest(regions)
+	}
+	if err := s.send(request); err != nil {
+		return 0, nil, err
+	}
+	s.stats.Rounds++
+	return s.receive()
+}
+
+// parts are the parts of a region in which the peer has something else.
+func (d doubt) parts(theirs *[fanout][32]byte) (differ []doubt) {
+	for digit, promised := range theirs {
+		mine := d.mine.part(digit, d.at.depth)
+		if promised != mine.sum() && promised != [32]byte{} {
+			differ = append(differ, doubt{d.at.part(digit), promised, mine})
+		}
+	}
+	return differ
+}
+
+// want adds the heads of a region that bring something new.
+func (s *session) want(needs []need, in doubt, heads []byte) ([]need, error) {
+	for ; len(heads) > 0; heads = heads[headLen:] {
+		h, err := parseHead(heads)
+		if err != nil {
+			return nil, err
+		}
+		s.stats.Heads++
+		if in.mine.holds(heads[:headLen], in.at.depth) {
+			continue
+		}
+		if from, wanted := s.view.catalog.Wants(h); wanted {
 			needs = append(needs, need{h, from, false})
 		}
 	}
-	if len(heads) > 0 {
-		page.after = rawID(heads[len(heads)-1].Publisher)
-	}
-	page.fingerprint = [32]byte{}
-	return needs, more, nil
+	return needs, nil
 }
 
 // pull gets logs, several requests ahead of the answers.
@@ -291,7 +362,7 @@ func (s *session) pull(ctx context.Context, needs []need) error {
 		if err != nil {
 			return err
 		}
-		from, wanted := s.catalog.Wants(n.head)
+		from, wanted := s.view.catalog.Wants(n.head)
 		switch {
 		case !wanted:
 		case from < n.from && !n.again:
@@ -345,7 +416,7 @@ func (s *session) apply(ctx context.Context) (next int64, found bool, err error)
 	if err != nil {
 		return 0, false, err
 	}
-	if err := s.catalog.Apply(ctx, s.peer, update); err != nil {
+	if err := s.view.catalog.Apply(ctx, s.peer, update); err != nil {
 		return 0, false, fmt.Errorf("apply an update: %w", err)
 	}
 	s.stats.Updates++
