@@ -13,10 +13,30 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 )
 
-// Gossipsub's mesh keeps the library's defaults (D 6, between 5 and 12, heartbeat
-// 1 s, history of 5 heartbeats of which 3 are advertised, IDONTWANT from 1 KB):
-// with them every one of 1,000 peers receives 1 KB within 241 ms over links of
-// 20-100 ms, and D 8 with a 700 ms heartbeat gained nothing.
+// The mesh of gossipsub: how many neighbours an announcement is sent on to at once.
+// Announcements are rare and small, and that they arrive early is what they are for,
+// so it is twice the library's: docs/benchmarks/gossip.md has what was tried. The rest
+// are the library's defaults (heartbeat 1 s, history of 5 heartbeats of which 3 are
+// advertised).
+const (
+	meshDegree = 12
+	meshLeast  = 8
+	meshMost   = 18
+	meshOut    = 4 // of them dialled by this peer, so that nobody else can choose them all
+	meshScore  = 6 // of them kept for their score when there are too many
+
+	// dontWant is the size from which neighbours are told at once that a message has
+	// arrived and is not needed again, in bytes. Most announcements are larger.
+	dontWant = 512
+)
+
+func meshParams() pubsub.GossipSubParams {
+	params := pubsub.DefaultGossipSubParams()
+	params.D, params.Dlo, params.Dhi, params.Dout, params.Dscore = meshDegree, meshLeast, meshMost, meshOut, meshScore
+	params.IDontWantMessageThreshold = dontWant
+	return params
+}
+
 const (
 	// maxMessage bounds one gossip message, maxRPC the envelope that carries it.
 	// Announcements are about 1 KB; package gossip refuses more than this.
@@ -70,6 +90,7 @@ const (
 
 func newPubSub(ctx context.Context, h host.Host, network string) (*pubsub.PubSub, error) {
 	return pubsub.NewGossipSub(ctx, h,
+		pubsub.WithGossipSubParams(meshParams()),
 		pubsub.WithGossipSubProtocols(meshProtocols(network), func(feature pubsub.GossipSubFeature, p protocol.ID) bool {
 			return pubsub.GossipSubDefaultFeatures(feature, protocol.ID(strings.TrimPrefix(string(p), meshPrefix(network))))
 		}),
