@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -217,6 +218,9 @@ func lockfileError(file string, line, column int, format string, args ...any) *s
 		With("file", file).With("line", itoa(line)).With("column", itoa(column))
 }
 
+// wrongKind is go-toml's message about a value of another kind, which names Go types.
+var wrongKind = regexp.MustCompile(`cannot decode TOML (\w+) into`)
+
 // tomlPosition finds where and why go-toml gave up.
 func tomlPosition(err error) (line, column int, cause string) {
 	var unknown *toml.StrictMissingError
@@ -227,6 +231,9 @@ func tomlPosition(err error) (line, column int, cause string) {
 	var decode *toml.DecodeError
 	if errors.As(err, &decode) {
 		line, column = decode.Position()
+		if kind := wrongKind.FindStringSubmatch(decode.Error()); kind != nil {
+			return line, column, fmt.Sprintf("%s cannot be of the kind %s", strings.Join(decode.Key(), "."), kind[1])
+		}
 		return line, column, strings.TrimPrefix(decode.Error(), "toml: ")
 	}
 	return 0, 0, strings.TrimPrefix(err.Error(), "toml: ")

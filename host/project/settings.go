@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -198,6 +200,55 @@ func FromFile(file string, required bool) (Given, error) {
 	return ParseSettings(file, data)
 }
 
+// settingKeys are the keys of the table [marketplace].
+var settingKeys = []string{
+	"listen", "bootstrap", "dht_server", "idle_stop", "memory_limit", "trust_policy", "min_age", "max_package_files", "max_package_size",
+}
+
+// knownKeys refuses a key of [marketplace] that looks like one of ours and is none: a
+// misspelt trust_policy must not pass for nothing. Other programs have keys there, too.
+func knownKeys(file string, data []byte) error {
+	var document struct {
+		Marketplace map[string]any `toml:"marketplace"`
+	}
+	if err := toml.Unmarshal(data, &document); err != nil {
+		return nil //nolint:nilerr // the caller has decoded it
+	}
+	for _, key := range slices.Sorted(maps.Keys(document.Marketplace)) {
+		if slices.Contains(settingKeys, key) {
+			continue
+		}
+		if i := slices.IndexFunc(settingKeys, func(ours string) bool { return misspelt(key, ours) }); i >= 0 {
+			return shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: [marketplace] has no key %q", file, key).
+				WithHint("write %s", settingKeys[i]).With("file", file)
+		}
+	}
+	return nil
+}
+
+// misspelt tells whether at most two letters have to be inserted, deleted or replaced to
+// make one key of another (Levenshtein, 1966), or case and separators.
+func misspelt(key, ours string) bool {
+	plain := strings.NewReplacer("_", "", "-", "", ".", "")
+	a, b := plain.Replace(strings.ToLower(key)), plain.Replace(ours)
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal, row[j+1] = row[j+1], min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)] <= 2
+}
+
 // ParseSettings is [FromFile] for text that has been read.
 func ParseSettings(file string, data []byte) (Given, error) {
 	var document struct {
@@ -217,6 +268,9 @@ func ParseSettings(file string, data []byte) (Given, error) {
 		line, column, cause := tomlPosition(err)
 		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: %s", fileLine(file, line, column), cause).
 			With("file", file).With("line", itoa(line)).With("column", itoa(column))
+	}
+	if err := knownKeys(file, data); err != nil {
+		return Given{}, err
 	}
 	table := document.Marketplace
 	g := Given{Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer}
