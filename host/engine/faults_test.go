@@ -346,18 +346,28 @@ func TestAStoppedEngineBreaksACallThatRuns(t *testing.T) {
 	t.Parallel()
 	cfg := config(t)
 	s, info := connect(t, cfg)
+	// A watch goes on with the next engine, and says that it has missed something.
+	replaced := errors.New("replaced")
 	watching := make(chan error, 1)
 	go func() {
-		watching <- s.Watch(t.Context(), shared.WatchQuery{}, func(shared.Event) error { return nil })
+		watching <- s.Watch(t.Context(), shared.WatchQuery{}, func(ev shared.Event) error {
+			if ev.Kind == shared.EventLost {
+				return replaced
+			}
+			return nil
+		})
 	}()
 	stopProcess(t, info.PID)
 	select {
 	case err := <-watching:
-		if !errors.Is(err, shared.ReasonEngineFailed) || !strings.Contains(err.Error(), "engine 0.1.0") {
+		if !errors.Is(err, replaced) {
 			t.Errorf("got %v", err)
 		}
 	case <-time.After(hangs):
 		t.Error("the call hangs")
+	}
+	if now, err := s.Info(t.Context()); err != nil || now.InstanceID == info.InstanceID {
+		t.Errorf("the engine is %+v, %v", now, err)
 	}
 }
 

@@ -80,7 +80,6 @@ func newHost(cfg Config) (host.Host, error) {
 		// With SO_REUSEPORT a second node of the same user could listen on the same
 		// port without an error, and the kernel would deal connections out to both.
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
-		libp2p.Transport(quic.NewTransport),
 		// TLS first: on loopback it moves half as much again as Noise.
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.Security(noise.ID, noise.New),
@@ -90,6 +89,13 @@ func newHost(cfg Config) (host.Host, error) {
 		// The default registers with a process-wide Prometheus registry.
 		libp2p.DisableMetrics(),
 		libp2p.WithDialTimeout(dialTimeout),
+	}
+	if cfg.Secret.key == nil {
+		options = append(options, libp2p.Transport(quic.NewTransport))
+	}
+	options = append(options, cfg.Secret.options()...)
+	if len(cfg.Allow) > 0 {
+		options = append(options, libp2p.ConnectionGater(newGuests(cfg.Allow)))
 	}
 	if cfg.AnswerReachability {
 		options = append(options, libp2p.EnableNATService())

@@ -59,6 +59,10 @@ type Config struct {
 	// Version is the semver that other peers see in the agent name ggen/<version>.
 	// Default: "0.0.0-dev".
 	Version string
+	// Secret makes the network private; see [Secret]. The zero value: it is open.
+	Secret Secret
+	// Allow are the only peers that may connect and are dialled. Empty: all.
+	Allow []peer.ID
 	// Validators decide which DHT values exist, by namespace (the first part of
 	// the key, without slashes). A value of another namespace is refused.
 	Validators map[string]record.Validator
@@ -111,6 +115,11 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	listen, err := parseListen(cfg.Listen)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Secret.key != nil {
+		if listen, err = onlyTCP(listen); err != nil {
+			return nil, err
+		}
 	}
 	bootstrap, err := parseBootstrap(cfg.Bootstrap)
 	if err != nil {
