@@ -27,6 +27,8 @@ ggen marketplace p2p start --foreground`,
 			&cli.StringSliceFlag{Name: "listen", Usage: "listen on `ADDRESS`; may be repeated"},
 			&cli.StringSliceFlag{Name: "bootstrap", Usage: "join the network through the peer at `ADDRESS`; may be repeated"},
 			&cli.BoolFlag{Name: "dht-server", Usage: "answer DHT queries even if not known to be reachable from outside"},
+			&cli.StringFlag{Name: "network-key", Usage: "join the private network whose pre-shared key is in `FILE`"},
+			&cli.StringSliceFlag{Name: "allow-peer", Usage: "let the peer with this `ID` connect, and nobody else; may be repeated"},
 			&cli.StringFlag{Name: "config", Usage: "read settings from `FILE` instead of ggen.toml and config.toml"},
 			&cli.BoolFlag{Name: "foreground", Usage: "stay in the foreground until interrupted"},
 		},
@@ -44,6 +46,12 @@ func start(ctx context.Context, v *invocation) error {
 				*list.into = append(*list.into, addresses...)
 			}
 		}
+	}
+	if ids := v.flags.StringSlice("allow-peer"); len(ids) > 0 {
+		given.AllowPeers = ids
+	}
+	if file := v.flags.String("network-key"); file != "" {
+		given.NetworkKey = v.absolute(file)
 	}
 	if v.flags.IsSet("dht-server") {
 		on := v.flags.Bool("dht-server")

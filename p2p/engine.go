@@ -22,6 +22,7 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	record "github.com/libp2p/go-libp2p-record"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"ggen.dev/marketplace/p2p/catalog"
 	"ggen.dev/marketplace/p2p/gossip"
@@ -52,6 +53,11 @@ type Config struct {
 	// Network is the network's name; peers of another name are strangers.
 	// Default: [node.DefaultNetwork].
 	Network string
+	// NetworkKey is the file of the pre-shared key of a private network; see
+	// [node.Secret]. Empty: the network is open.
+	NetworkKey string
+	// AllowPeers are the IDs of the only peers that may connect. Empty: all.
+	AllowPeers []string
 	// MaxContent bounds the content that is kept, in bytes. 0: the disk's bound.
 	MaxContent int64
 	// Version is the semver of this build. Default: "0.0.0-dev".
@@ -192,7 +198,12 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	secret, allowed, err := e.cfg.private()
+	if err != nil {
+		return err
+	}
 	e.node, err = node.Open(ctx, node.Config{
+		Secret: secret, Allow: allowed,
 		Identity: identity, Listen: e.cfg.Listen, Bootstrap: e.cfg.Bootstrap,
 		DHTServer: e.cfg.DHTServer, AnswerReachability: e.cfg.DHTServer,
 		Network: e.cfg.Network, Version: e.cfg.Version, Options: e.cfg.Options, Logger: e.log,
@@ -229,6 +240,24 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 	e.replicate.Start()
 	e.node.Start()
 	return nil
+}
+
+// private is who may join.
+func (cfg Config) private() (secret node.Secret, allowed []peer.ID, err error) {
+	if cfg.NetworkKey != "" {
+		if secret, err = node.ReadSecret(cfg.NetworkKey); err != nil {
+			return secret, nil, err
+		}
+	}
+	for _, text := range cfg.AllowPeers {
+		id, err := peer.Decode(text)
+		if err != nil {
+			return secret, nil, shared.NewError(shared.ReasonInvalidArgument, "allow peer %q: %w", text, err).
+				WithHint("`ggen marketplace p2p status` on the other machine shows its peer ID")
+		}
+		allowed = append(allowed, id)
+	}
+	return secret, allowed, nil
 }
 
 // background runs work that outlives the call that wants it, until the engine

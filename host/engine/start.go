@@ -154,6 +154,12 @@ func arguments(spec launch.Spec) []string {
 	if spec.Settings.Network != "" {
 		args = append(args, "-network", spec.Settings.Network)
 	}
+	if spec.Settings.NetworkKey != "" {
+		args = append(args, "-network-key", spec.Settings.NetworkKey)
+	}
+	for _, id := range spec.Settings.AllowPeers {
+		args = append(args, "-allow-peer", id)
+	}
 	if spec.Settings.IdleStop > 0 {
 		args = append(args, "-idle", spec.Settings.IdleStop.String())
 	}

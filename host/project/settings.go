@@ -2,6 +2,7 @@ package project
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,8 @@ const (
 	EnvMemory    = "GGEN_ENGINE_MEMORY" // a size such as 512MiB
 	EnvPolicy    = "GGEN_TRUST_POLICY"  // tofu or allow-list
 	EnvMinAge    = "GGEN_MIN_AGE"       // an age such as 3d
+	EnvKey       = "GGEN_P2P_NETWORK_KEY"
+	EnvAllow     = "GGEN_P2P_ALLOW" // peer IDs, separated by commas
 )
 
 // Bounds on addresses. A multiaddr with a peer ID has about 100 bytes, and a node
@@ -50,6 +53,9 @@ type Settings struct {
 	DHTServer bool          // answer DHT queries even when not known to be reachable
 	IdleStop  time.Duration // how long an unused engine stays; 0: its default
 	Memory    int64         // bytes that the engine may use; 0: no limit
+
+	NetworkKey string   // file of the pre-shared key of a private network, absolute; empty: it is open
+	AllowPeers []string // IDs of the only peers that may connect; empty: all
 }
 
 // Given is one source's settings; what is nil is left to the next source.
@@ -59,10 +65,14 @@ type Given struct {
 	DHTServer *bool
 	IdleStop  *time.Duration
 	Memory    *int64
-	Policy    shared.TrustPolicy // empty leaves it to the next source
-	MinAge    time.Duration      // of releases; 0 leaves it to the next source
-	MaxFiles  int                // of a package; 0 leaves it to the next source
-	MaxSize   int64              // of a package's archive in bytes; 0 leaves it to the next source
+
+	NetworkKey string   // empty leaves it to the next source
+	AllowPeers []string // nil leaves it to the next source
+
+	Policy   shared.TrustPolicy // empty leaves it to the next source
+	MinAge   time.Duration      // of releases; 0 leaves it to the next source
+	MaxFiles int                // of a package; 0 leaves it to the next source
+	MaxSize  int64              // of a package's archive in bytes; 0 leaves it to the next source
 }
 
 // Merge takes each setting from the first source that has it.
@@ -86,6 +96,10 @@ func Merge(sources ...Given) Settings {
 		}
 		if memory == nil {
 			memory = g.Memory
+		}
+		s.NetworkKey = cmp.Or(s.NetworkKey, g.NetworkKey)
+		if s.AllowPeers == nil {
+			s.AllowPeers = g.AllowPeers
 		}
 	}
 	if dht != nil {
@@ -140,6 +154,10 @@ func SplitAddresses(text string) []string {
 // Errors: INVALID_ARGUMENT.
 func FromEnvironment(lookup func(string) string) (Given, error) {
 	g := Given{Listen: SplitAddresses(lookup(EnvListen)), Bootstrap: SplitAddresses(lookup(EnvBootstrap))}
+	if g.NetworkKey = lookup(EnvKey); g.NetworkKey != "" && !filepath.IsAbs(g.NetworkKey) {
+		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "%s is %q, which is not an absolute path", EnvKey, g.NetworkKey)
+	}
+	g.AllowPeers = SplitAddresses(lookup(EnvAllow))
 	if text := lookup(EnvDHTServer); text != "" {
 		on, err := strconv.ParseBool(text)
 		if err != nil {
@@ -203,6 +221,7 @@ func FromFile(file string, required bool) (Given, error) {
 // settingKeys are the keys of the table [marketplace].
 var settingKeys = []string{
 	"listen", "bootstrap", "dht_server", "idle_stop", "memory_limit", "trust_policy", "min_age", "max_package_files", "max_package_size",
+	"network_key", "allow_peers",
 }
 
 // knownKeys refuses a key of [marketplace] that looks like one of ours and is none: a
@@ -262,6 +281,8 @@ func ParseSettings(file string, data []byte) (Given, error) {
 			MinAge    string   `toml:"min_age"`
 			MaxFiles  int      `toml:"max_package_files"`
 			MaxSize   string   `toml:"max_package_size"`
+			Key       string   `toml:"network_key"`
+			Allow     []string `toml:"allow_peers"`
 		} `toml:"marketplace"`
 	}
 	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&document); err != nil {
@@ -273,7 +294,10 @@ func ParseSettings(file string, data []byte) (Given, error) {
 		return Given{}, err
 	}
 	table := document.Marketplace
-	g := Given{Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer}
+	g := Given{Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer, AllowPeers: table.Allow}
+	if g.NetworkKey = table.Key; g.NetworkKey != "" && !filepath.IsAbs(g.NetworkKey) {
+		g.NetworkKey = filepath.Join(filepath.Dir(file), g.NetworkKey)
+	}
 	if table.IdleStop != nil {
 		idle, err := time.ParseDuration(*table.IdleStop)
 		if err != nil || idle <= 0 {

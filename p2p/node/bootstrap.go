@@ -176,10 +176,11 @@ func (n *Node) dialAndLog(ctx context.Context, target peer.AddrInfo, warn bool) 
 	}
 }
 
-// errSelf and errStranger are dials that must not or did not lead to a member.
+// errSelf, errStranger and errHungUp are dials that must not or did not lead to a member.
 var (
 	errSelf     = errors.New("this is the node's own address")
 	errStranger = errors.New("it does not speak this network's protocols")
+	errHungUp   = errors.New("the peer there hung up at once")
 )
 
 // dialNow is dial, even when the last dials failed a moment ago.
@@ -208,6 +209,9 @@ func (n *Node) dial(ctx context.Context, target peer.AddrInfo) error {
 	}
 	if err := n.awaitIdentify(bounded, target.ID); err != nil {
 		return err
+	}
+	if !slices.ContainsFunc(n.host.Network().ConnsToPeer(target.ID), func(c network.Conn) bool { return !c.IsClosed() }) {
+		return errHungUp // what it spoke when it was met before says nothing about now
 	}
 	if !n.members.speaks(target.ID) {
 		_ = n.host.Network().ClosePeer(target.ID) // a stranger; it may have gone already
@@ -244,6 +248,9 @@ func dialError(address string, want peer.ID, err error) *shared.Error {
 	case errors.Is(err, errStranger):
 		return shared.NewError(shared.ReasonInvalidArgument, "dial %s: a peer answers, but %w", address, err).
 			WithHint("it is a peer of another network or program; compare the network names")
+	case errors.Is(err, errHungUp):
+		return shared.NewError(shared.ReasonNoPeers, "dial %s: %w", address, err).
+			WithHint("it may be full, or let nobody in but the peers on its list (`p2p start --allow-peer` there)")
 	case errors.As(err, &mismatch):
 		return shared.NewError(shared.ReasonInvalidArgument, "dial %s: the peer there is %s and not %s", address, mismatch.Actual, want).
 			WithHint("ask for the current address: `ggen marketplace p2p status` shows it there; if the ID should be right, somebody else answers in its place").

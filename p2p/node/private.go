@@ -34,7 +34,7 @@ func (Secret) String() string { return "(secret)" }
 func (s Secret) GoString() string { return s.String() }
 
 const (
-	secretHeader = "/key/swarm/psk/1.0.0/\n/base16/\n"
+	secretHeader = "/key/swarm/psk/1.0.0/\n/base16/\n" //nolint:gosec // what a key begins with
 
 	// maxSecret bounds the file of a key in bytes: header and 64 digits, and some room.
 	maxSecret = 1 << 10

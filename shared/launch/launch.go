@@ -47,6 +47,11 @@ type Settings struct {
 	// Memory is how many bytes the engine's process may use; 0: as many as there are.
 	// The engine collects garbage harder when it comes near, and dies beyond it.
 	Memory int64 `json:"memory,omitempty"`
+	// NetworkKey is the file of the pre-shared key of a private network, absolute; the
+	// engine reads it. Empty: the network is open.
+	NetworkKey string `json:"network_key,omitempty"`
+	// AllowPeers are the IDs of the only peers that may connect. Empty: all.
+	AllowPeers []string `json:"allow_peers,omitempty"`
 }
 
 // Equal tells whether two settings mean the same.
@@ -58,7 +63,8 @@ func (s Settings) Equal(other Settings) bool {
 		return s.IdleStop
 	}
 	return idle(s) == idle(other) && slices.Equal(s.Listen, other.Listen) && slices.Equal(s.Bootstrap, other.Bootstrap) &&
-		s.DHTServer == other.DHTServer && s.Network == other.Network && s.Memory == other.Memory
+		s.DHTServer == other.DHTServer && s.Network == other.Network && s.Memory == other.Memory &&
+		s.NetworkKey == other.NetworkKey && slices.Equal(s.AllowPeers, other.AllowPeers)
 }
 
 // Spec is everything an engine is started with.
