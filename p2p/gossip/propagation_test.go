@@ -22,7 +22,7 @@ import (
 // peers take minutes. It fails if somebody is left out, however long it took: times are
 // for the report.
 func TestPropagation(t *testing.T) {
-	peers := 40
+	peers := 16
 	if text := os.Getenv("GGEN_TEST_PEERS"); text != "" {
 		var err error
 		if peers, err = strconv.Atoi(text); err != nil {
