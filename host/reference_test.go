@@ -56,7 +56,7 @@ func reference(t *testing.T, app *cli.App) []byte {
 		{project.EnvKey, "network_key = \"network.key\"", "file of the pre-shared key of a private network, see NETWORK.md; in a file relative to that"},
 		{project.EnvAllow, "allow_peers = [\"…\"]", "IDs of the only peers that may connect; in the variable separated by commas"},
 		{"", "idle_stop = \"10m\"", "how long an engine that is not used stays"},
-		{project.EnvMemory, "memory_limit = \"512MiB\"", "how much memory the engine may use, at least 192MiB; default no limit"},
+		{project.EnvMemory, "memory_limit = \"512MiB\"", "how much memory the engine may use, at least 256MiB; default no limit"},
 		{project.EnvPolicy, "trust_policy = \"allow-list\"", "whom packages may come from: `tofu` (default) or `allow-list`, see TRUST.md; the strictest of all sources counts"},
 		{project.EnvMinAge, "min_age = \"3d\"", "leave out releases that this peer has known for less; the longest of all sources counts, and `--min-age` goes before it"},
 		{"", "max_package_size = \"16MiB\"", "refuse packages whose archive is larger; the smallest of all sources counts, and at most 256MiB"},

@@ -340,6 +340,27 @@ func standsStill(t *testing.T, pid int) bool {
 	return true
 }
 
+// TestTheLeastMemoryIsEnough for what needs most of it: making keys of passphrases, which
+// takes 64 MiB at a time, by several commands at once.
+func TestTheLeastMemoryIsEnough(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	cfg.Settings.Memory = launch.MinMemory
+	s, info := connect(t, cfg)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			if _, err := s.MakeKey(t.Context(), "four random words"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if now, err := s.Info(t.Context()); err != nil || now.InstanceID != info.InstanceID {
+		t.Errorf("the engine is %+v, %v: it has died", now, err)
+	}
+}
+
 // TestAStoppedEngineBreaksACallThatRuns: the first answer was given, and then the
 // process is stopped.
 func TestAStoppedEngineBreaksACallThatRuns(t *testing.T) {

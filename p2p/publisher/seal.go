@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"sync"
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
@@ -23,13 +24,17 @@ const (
 	MinPassphrase = 10
 
 	// workFactor is the binary logarithm of scrypt's N (RFC 7914), with r = 8: 64 MiB
-	// and about 0.2 s for each guess. One more would not fit into the least memory that
-	// an engine can be given.
+	// and about 0.2 s for each guess. Twice that would not fit into the least memory
+	// that an engine can be given.
 	workFactor = 16
 
 	rootsBlock = "GGEN PUBLISHER ROOTS"
 	markBlock  = "GGEN PUBLISHER MARK"
 )
+
+// stretching is held while a passphrase is made a key: the memory for two at once may
+// be more than the process may have.
+var stretching sync.Mutex
 
 // Sealed is what a file with an exported key holds.
 type Sealed struct {
@@ -55,6 +60,8 @@ func Seal(s Sealed, passphrase string) ([]byte, error) {
 		return nil, err
 	}
 	recipient.SetWorkFactor(workFactor)
+	stretching.Lock()
+	defer stretching.Unlock()
 	var out bytes.Buffer
 	armored := armor.NewWriter(&out)
 	sealed, err := age.Encrypt(armored, recipient)
@@ -109,6 +116,8 @@ func Unseal(data []byte, passphrase string) (Sealed, error) {
 		return Sealed{}, shared.NewError(shared.ReasonInvalidArgument, "the passphrase is empty")
 	}
 	identity.SetMaxWorkFactor(workFactor)
+	stretching.Lock()
+	defer stretching.Unlock()
 	opened, err := age.Decrypt(armor.NewReader(bytes.NewReader(data)), identity)
 	if wrong := new(age.NoIdentityMatchError); errors.As(err, &wrong) {
 		return Sealed{}, shared.NewError(shared.ReasonInvalidArgument, "the passphrase does not open this key").

@@ -124,7 +124,7 @@ func CrashFile(home string, at time.Time, pid int) string {
 
 // MinMemory is the least that [Settings.Memory] may be, in bytes: an idle engine
 // fits with room to work.
-const MinMemory = 192 << 20
+const MinMemory = 256 << 20
 
 // Bounds on crash reports: how many are kept, the newest ones, and how many bytes
 // of each.
