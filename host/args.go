@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"ggen.dev/marketplace/host/project"
 )
 
 // commandLine is a command line put into the only order that urfave/cli reads
@@ -242,7 +244,7 @@ func commandName(app *cli.App, path []*cli.Command) string {
 func (w *walker) suggest(prefix, typed string, known []string) string {
 	best, distance := "", 3
 	for _, name := range known {
-		if d := editDistance(typed, name); d < distance {
+		if d := project.EditDistance(typed, name); d < distance {
 			best, distance = name, d
 		}
 	}
@@ -254,31 +256,6 @@ func (w *walker) suggest(prefix, typed string, known []string) string {
 		return "a command's own flags come after its name; " + help
 	}
 	return help
-}
-
-// editDistance counts the insertions, deletions and replacements between two
-// words (Levenshtein). Long words are not worth comparing.
-func editDistance(a, b string) int {
-	if len(a) > 32 || len(b) > 32 {
-		return 32
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // arity is how many arguments a command takes.

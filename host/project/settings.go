@@ -245,11 +245,18 @@ func knownKeys(file string, data []byte) error {
 	return nil
 }
 
-// misspelt tells whether at most two letters have to be inserted, deleted or replaced to
-// make one key of another (Levenshtein, 1966), or case and separators.
+// misspelt tells whether one key was meant for another.
 func misspelt(key, ours string) bool {
 	plain := strings.NewReplacer("_", "", "-", "", ".", "")
-	a, b := plain.Replace(strings.ToLower(key)), plain.Replace(ours)
+	return EditDistance(plain.Replace(strings.ToLower(key)), plain.Replace(ours)) <= 2
+}
+
+// EditDistance counts the bytes to insert, delete or replace between two words
+// (Levenshtein, 1966). Words of over 32 bytes are not worth comparing: they are 32 apart.
+func EditDistance(a, b string) int {
+	if len(a) > 32 || len(b) > 32 {
+		return 32
+	}
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
@@ -262,10 +269,11 @@ func misspelt(key, ours string) bool {
 			if a[i] != b[j] {
 				cost++
 			}
-			diagonal, row[j+1] = row[j+1], min(cost, row[j]+1, row[j+1]+1)
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
 		}
 	}
-	return row[len(b)] <= 2
+	return row[len(b)]
 }
 
 // ParseSettings is [FromFile] for text that has been read.

@@ -75,8 +75,10 @@ func (c *Client) Publish(ctx context.Context, req shared.PublishRequest, tree io
 	uploaded := make(chan error, 1)
 	go func() {
 		err := upload(stream, req, tree)
-		if err != nil {
-			cancel() // the engine must not take the part for the whole
+		if err != nil && !errors.Is(err, io.EOF) {
+			// The engine must not take the part for the whole. With io.EOF the call has
+			// ended, and a cancellation would only hide why from whoever receives.
+			cancel()
 		}
 		uploaded <- err
 	}()
