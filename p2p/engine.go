@@ -27,6 +27,7 @@ import (
 	"ggen.dev/marketplace/p2p/catalog"
 	"ggen.dev/marketplace/p2p/gossip"
 	"ggen.dev/marketplace/p2p/node"
+	"ggen.dev/marketplace/p2p/overlay"
 	"ggen.dev/marketplace/p2p/publisher"
 	"ggen.dev/marketplace/p2p/replicate"
 	"ggen.dev/marketplace/p2p/reputation"
@@ -83,7 +84,8 @@ type Engine struct {
 	search     *search.Index
 	reputation *reputation.Book
 	node       *node.Node
-	routing    *routing.Router
+	overlay    *overlay.Overlay
+	routing    *routing.Router // the overlay's
 	topic      *gossip.Topic
 	server     *transfer.Server
 	fetcher    *transfer.Client
@@ -140,6 +142,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 		return nil, err
 	}
 	e.background(e.keepFresh)
+	e.background(e.keepPeers)
 	// Reading the catalogue leaves as much garbage as it is large, and an idle engine
 	// would keep that memory until it happens to need it.
 	e.background(func(context.Context) { debug.FreeOSMemory() })
@@ -227,10 +230,14 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 		return named(err, "serve the catalogue")
 	}
 	e.opened(e.replicate.Close)
-	if e.routing, err = routing.New(e.node.DHT(), routing.Config{Heads: headCodec{}, Values: e.node.Values(), Keep: kept{e}, Logger: e.log}); err != nil {
+	if e.overlay, err = overlay.Open(e.node, overlay.Config{
+		Identity: identity, Heads: headCodec{}, Keep: kept{e}, Snapshot: e.savedPeers(), Misbehaved: e.misbehaved, Logger: e.log,
+	}); err != nil {
 		return named(err, "prepare the DHT")
 	}
-	e.opened(e.routing.Close)
+	e.opened(e.overlay.Close)
+	e.opened(e.savePeers)
+	e.routing = e.overlay.Routing()
 	e.topic, err = gossip.Join(e.node.PubSub(), e.node.PeerID(), e.node.Network(), gossip.Config{Validate: e.judge, Deliver: e.hear, Logger: e.log})
 	if err != nil {
 		return named(err, "join the announcements")

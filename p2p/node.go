@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -174,5 +175,56 @@ func (e *Engine) keepReputation() error {
 			return err
 		}
 		return bucket.Put(keyBook, snapshot)
+	})
+}
+
+var (
+	bucketPeers = []byte("peers")
+	keyTable    = []byte("table")
+)
+
+// savedPeers is the peer table of the last run, nil if there is none. Without it the
+// node learns the network again.
+func (e *Engine) savedPeers() (snapshot []byte) {
+	err := e.db.View(func(tx *bbolt.Tx) error {
+		if bucket := tx.Bucket(bucketPeers); bucket != nil {
+			snapshot = bytes.Clone(bucket.Get(keyTable))
+		}
+		return nil
+	})
+	if err != nil {
+		e.log.Warn("read the peer table", "error", err)
+	}
+	return snapshot
+}
+
+// saveEvery is how much of what was learnt of the network a killed engine forgets.
+const saveEvery = 15 * time.Minute
+
+// keepPeers writes the peer table down while the engine runs.
+func (e *Engine) keepPeers(ctx context.Context) {
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return // Close writes it down, too
+		case <-tick.C:
+		}
+		if err := e.savePeers(); err != nil {
+			e.log.Warn("write the peer table down", "error", err)
+		}
+	}
+}
+
+// savePeers writes the peer table down.
+func (e *Engine) savePeers() error {
+	snapshot := e.overlay.Snapshot()
+	return e.db.Update(func(tx *bbolt.Tx) error {
+		bucket, err := tx.CreateBucketIfNotExists(bucketPeers)
+		if err != nil {
+			return err
+		}
+		return bucket.Put(keyTable, snapshot)
 	})
 }

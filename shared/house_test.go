@@ -67,6 +67,9 @@ func TestImportsFollowTheArrows(t *testing.T) {
 var partNeighbours = map[string][]string{
 	"publisher": nil,
 	"p2ptest":   {"", "node"},
+	"peertable": {"coordinate"},
+	// The overlay is the engine's lower half: it composes what finds things in the network.
+	"overlay": {"node", "gossip", "peertable", "replicate", "routing"},
 	"":          {"*"},
 }
 

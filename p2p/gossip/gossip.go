@@ -1,4 +1,4 @@
-// Package gossip is the network's announcement topic: what one peer announces
+// Package gossip is the network's announcements: what one peer announces
 // reaches all others within a few hundred milliseconds, each message once, and
 // nothing is passed on before it was found valid.
 //
@@ -9,8 +9,9 @@
 // they met, up to a second later: what a peer itself announces reaches its
 // neighbours before that, what it hears from others in that second does not.
 //
-// The topic of a network is /ggen/<network>/announce/1. A message's ID is the
-// hash of topic and content, so the same announcement from two peers is one.
+// There is one topic for each kind of message in a network: /ggen/<network>/announce/1
+// and so on. A message's ID is the hash of topic and content, so the same announcement
+// from two peers is one.
 package gossip
 
 import (
@@ -73,6 +74,8 @@ const (
 
 // Config describes a [Topic]. Validate and Deliver are required.
 type Config struct {
+	// Kind names the messages, by the rules of a package name. Default: "announce".
+	Kind string
 	// Validate judges a message before it is passed on. from is the neighbour that
 	// sent it, not its author. It is called concurrently, at most 64 at once, with
 	// 2 s each; it must not keep or change data. It is also asked about the node's
@@ -105,7 +108,7 @@ type Topic struct {
 }
 
 // Join subscribes to the announcements of a network. self is the node's own ID.
-// A node can join once at a time.
+// A node can join a kind once at a time.
 func Join(ps *pubsub.PubSub, self peer.ID, network string, cfg Config) (_ *Topic, err error) {
 	if cfg.Validate == nil || cfg.Deliver == nil {
 		return nil, errors.New("gossip: Config.Validate or Config.Deliver is missing")
@@ -113,8 +116,11 @@ func Join(ps *pubsub.PubSub, self peer.ID, network string, cfg Config) (_ *Topic
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Kind == "" {
+		cfg.Kind = "announce"
+	}
 	t := &Topic{
-		cfg: cfg, name: "/ggen/" + network + "/announce/1", pubsub: ps, self: self,
+		cfg: cfg, name: "/ggen/" + network + "/" + cfg.Kind + "/1", pubsub: ps, self: self,
 		queue: make(chan *pubsub.Message, deliverQueue),
 	}
 	t.lifetime, t.cancel = context.WithCancel(context.Background())

@@ -225,6 +225,9 @@ func (n *Node) Host() host.Host { return n.host }
 // a record crashes the process (package routing has its own).
 func (n *Node) DHT() *dht.IpfsDHT { return n.dht }
 
+// DHTProtocol is the stream protocol of the DHT in this network.
+func (n *Node) DHTProtocol() protocol.ID { return n.dhtProto }
+
 // Values are the DHT values that this node stores for the network.
 func (n *Node) Values() *records.ValueStore { return n.values }
 

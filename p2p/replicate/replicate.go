@@ -70,7 +70,9 @@ import (
 	"ggen.dev/marketplace/shared"
 )
 
-// Protocol is the stream protocol that is spoken here.
+// Protocol is the stream protocol that is spoken here. The same protocol under another
+// name can reconcile any set of things that have a hash for a name, a number that
+// grows, and a hash of their content.
 const Protocol protocol.ID = "/ggen/sync/1"
 
 // Head says how far a log goes.
@@ -115,6 +117,8 @@ const (
 
 // Config describes a [Replicator]; zero values mean the defaults.
 type Config struct {
+	// Protocol is what this catalogue is exchanged by. Default: [Protocol].
+	Protocol protocol.ID
 	// Interval is the time between two rounds with a random peer, give or take a
 	// fifth, so that peers which started together do not stay together.
 	// Default: 60 s. A round between equal catalogues costs 42 bytes.
@@ -164,6 +168,9 @@ func New(h host.Host, catalog Catalog, cfg Config) (*Replicator, error) {
 	case cfg.Interval < 0, cfg.SessionBytes < 0, cfg.Sessions < 0, cfg.Timeout < 0, cfg.Limits.Streams < 0, cfg.Limits.StreamsPerPeer < 0:
 		return nil, errors.New("replicate: a value of Config is negative")
 	}
+	if cfg.Protocol == "" {
+		cfg.Protocol = Protocol
+	}
 	if cfg.Interval == 0 {
 		cfg.Interval = time.Minute
 	}
@@ -190,7 +197,7 @@ func New(h host.Host, catalog Catalog, cfg Config) (*Replicator, error) {
 		sessions: map[peer.ID]*turn{}, shunned: map[peer.ID]time.Time{},
 	}
 	r.lifetime, r.cancel = context.WithCancel(context.Background())
-	r.server = serve(h, r.view, cfg.Limits, cfg.Logger)
+	r.server = serve(h, r.view, cfg)
 	return r, nil
 }
 
@@ -244,7 +251,7 @@ func (r *Replicator) choose() (peer.ID, bool) {
 		if r.isShunned(peers[i]) {
 			continue
 		}
-		spoken, err := r.host.Peerstore().SupportsProtocols(peers[i], Protocol)
+		spoken, err := r.host.Peerstore().SupportsProtocols(peers[i], r.cfg.Protocol)
 		if err == nil && len(spoken) > 0 {
 			return peers[i], true
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -44,10 +45,11 @@ type Limits struct {
 }
 
 type server struct {
-	host   host.Host
-	view   *view
-	limits Limits
-	log    *slog.Logger
+	host     host.Host
+	protocol protocol.ID
+	view     *view
+	limits   Limits
+	log      *slog.Logger
 
 	mu      sync.Mutex // guards the fields below
 	streams map[network.Stream]struct{}
@@ -56,20 +58,21 @@ type server struct {
 	running sync.WaitGroup // added to under mu while not closed
 }
 
-func serve(h host.Host, v *view, limits Limits, log *slog.Logger) *server {
+func serve(h host.Host, v *view, cfg Config) *server {
+	limits := cfg.Limits
 	if limits.Streams == 0 {
 		limits.Streams = 16
 	}
 	if limits.StreamsPerPeer == 0 {
 		limits.StreamsPerPeer = 2
 	}
-	s := &server{host: h, view: v, limits: limits, log: log, streams: map[network.Stream]struct{}{}, perPeer: map[peer.ID]int{}}
-	h.SetStreamHandler(Protocol, s.handle)
+	s := &server{host: h, protocol: cfg.Protocol, view: v, limits: limits, log: cfg.Logger, streams: map[network.Stream]struct{}{}, perPeer: map[peer.ID]int{}}
+	h.SetStreamHandler(s.protocol, s.handle)
 	return s
 }
 
 func (s *server) close() {
-	s.host.RemoveStreamHandler(Protocol)
+	s.host.RemoveStreamHandler(s.protocol)
 	s.mu.Lock()
 	s.closed = true
 	for stream := range s.streams {

@@ -151,7 +151,7 @@ func (r *Replicator) attempt(ctx context.Context, p peer.ID, stats *Stats, pull 
 	defer end()
 	opening, cancel := context.WithTimeout(network.WithNoDial(ctx, "sync with connected peers only"), r.cfg.Timeout)
 	defer cancel()
-	stream, err := r.host.NewStream(opening, p, Protocol)
+	stream, err := r.host.NewStream(opening, p, r.cfg.Protocol)
 	if err != nil {
 		return fmt.Errorf("open a stream: %w", err)
 	}

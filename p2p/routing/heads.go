@@ -5,15 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"iter"
 	"strings"
 	"time"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
-	kb "github.com/libp2p/go-libp2p-kbucket"
 	record "github.com/libp2p/go-libp2p-record"
-	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/peerstore"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -26,22 +23,10 @@ const (
 	// root documents that let a stranger verify it, about 700 for each change of keys.
 	MaxHead = 64 << 10
 
-	// Head asks up to headsAtOnce peers at a time (see the DHT's alpha) and gives
-	// up on one after askTimeout.
-	headsAtOnce = 10
-	askTimeout  = 3 * time.Second
-
-	// A head is taken headGrace after the first verified answer of another peer,
-	// in case a newer one is on its way, or as soon as headAnswers peers have
-	// given verified answers: one peer alone could be behind, or pretend to be.
-	headGrace   = 200 * time.Millisecond
+	// Heads waits for a newer head for headGrace after the first, or until headAnswers
+	// peers have given verified ones: one peer alone could be behind, or pretend to be.
+	headGrace   = time.Second
 	headAnswers = 3
-
-	// maxCandidates bounds the peers that one lookup may get to know, and
-	// maxCloser those that it accepts from one answer (k).
-	maxCandidates = 200
-	maxCloser     = 20
-	maxPeerAddrs  = 16
 )
 
 // HeadCodec verifies head records.
@@ -128,10 +113,10 @@ func (r *Router) putHead(ctx context.Context, publisher shared.PublisherID, valu
 	rec := record.MakePutRecord(key, value)
 	// A newer one that is here already stays; others may still need this one.
 	_ = r.values.Put(ctx, key, rec)
-	stored, err = r.storeAtClosest(ctx, key, func(ctx context.Context, p peer.ID) error {
+	stored, err = r.storeAtClosest(ctx, key, func(ctx context.Context, p Known) error {
 		request := pb.NewMessage(pb.Message_PUT_VALUE, []byte(key), 0)
 		request.Record = rec
-		answer, err := r.dht.MessageSender().SendRequest(ctx, p, request)
+		answer, err := r.ask(ctx, p, request)
 		if err != nil {
 			return err
 		}
@@ -143,161 +128,113 @@ func (r *Router) putHead(ctx context.Context, publisher shared.PublisherID, valu
 	return stored, named(err, "put head of %s", publisher.Short())
 }
 
-// Head finds the newest head record of a publisher. Only records that the codec
-// verifies count. It returns 200 ms after the first of them that another peer
-// gave, or when three peers have given one, or when all who should know have
-// been asked; and after 10 s at the latest.
+// Head finds a head record of a publisher: the first that a peer gives and the codec
+// verifies, or the one that this node stores itself if that is newer. A newer one may
+// exist; [Router.Heads] goes on. It takes at most 10 s.
 //
 // Errors: NOT_FOUND when those who should know it have answered that they do
 // not; NO_PEERS; TIMEOUT; CANCELED.
 func (r *Router) Head(ctx context.Context, publisher shared.PublisherID) (value []byte, err error) {
-	if !publisher.Complete() {
-		return nil, shared.NewError(shared.ReasonInvalidArgument, "find head: %q is no complete publisher ID", publisher)
+	for head, err := range r.Heads(ctx, publisher) {
+		return head, err
 	}
-	search := headSearch{router: r, publisher: publisher, key: headKey(publisher)}
-	if rec, err := r.values.Get(ctx, search.key); err == nil && rec != nil {
-		search.take(rec.GetValue())
-	}
-	if err := r.usable(); err != nil {
-		if search.best != nil {
-			return search.best, nil
-		}
-		return nil, named(err, "find head of %s", publisher.Short())
-	}
-	bounded, cancel := r.bounded(ctx, lookupTimeout)
-	defer cancel()
-	search.run(bounded)
-	switch {
-	case search.best != nil && ctx.Err() == nil:
-		return search.best, nil
-	case search.answered == 0 || bounded.Err() != nil:
-		return nil, named(r.failure(ctx, fmt.Errorf("%d peers answered: %w", search.answered, context.DeadlineExceeded)), "find head of %s", publisher.Short())
-	}
-	return nil, shared.NewError(shared.ReasonNotFound, "find head of %s: none of %d peers knows it", publisher.Short(), search.answered)
+	return nil, shared.AsError(ctx.Err()) // not reached: Heads yields a head or an error
 }
 
-// headSearch is one iterative lookup: ask the closest known peers for the record
-// and for peers that are closer still, until the closest 20 have been asked. It
-// is not kad-dht's SearchValue because that waits for no one's grace, spends the
-// library's long timeouts on dead peers, and afterwards corrects stale peers in
-// a way that lets them crash this process (see node.Node.DHT).
+// Heads yields verified head records of a publisher, each newer than the one before:
+// the first as soon as a peer has given it, and then newer ones, until three peers have
+// given verified records, a second has passed since the first one, or the loop is left.
+// It takes at most 10 s. Without any it yields one error, those of [Router.Head].
+func (r *Router) Heads(ctx context.Context, publisher shared.PublisherID) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		what := "find head of " + publisher.Short()
+		if !publisher.Complete() {
+			yield(nil, shared.NewError(shared.ReasonInvalidArgument, "%s: it is no complete publisher ID", what))
+			return
+		}
+		search := headSearch{codec: r.heads, publisher: publisher}
+		if rec, err := r.values.Get(ctx, headKey(publisher)); err == nil && rec != nil {
+			search.take(rec.GetValue())
+		}
+		if err := r.usable(); err != nil {
+			if search.best != nil {
+				yield(search.best, nil)
+			} else {
+				yield(nil, named(err, "%s", what))
+			}
+			return
+		}
+		bounded, cancel := r.bounded(ctx, lookupTimeout)
+		defer cancel()
+		if search.run(bounded, r, yield) || search.given {
+			return
+		}
+		switch {
+		case search.best != nil && ctx.Err() == nil: // nobody but this node has one
+			yield(search.best, nil)
+		case search.answered == 0 || bounded.Err() != nil:
+			yield(nil, named(r.failure(ctx, fmt.Errorf("%d peers answered: %w", search.answered, context.DeadlineExceeded)), "%s", what))
+		default:
+			yield(nil, shared.NewError(shared.ReasonNotFound, "%s: none of %d peers knows it", what, search.answered))
+		}
+	}
+}
+
+// headSearch is the state of one search for heads.
 type headSearch struct {
-	router    *Router
+	codec     HeadCodec
 	publisher shared.PublisherID
-	key       string
 
 	best     []byte // the newest verified head so far, and its order
 	order    string
-	verified int // verified answers, the own copy included
-	answered int // peers that answered at all
+	given    bool // a head has been yielded
+	verified int  // verified answers of others
+	answered int  // peers that answered at all
 }
 
-// headAnswer is what one peer said.
-type headAnswer struct {
-	from   peer.ID
-	value  []byte
-	closer []*peer.AddrInfo
-	err    error
-}
-
-// take notes a record if it is verified.
-func (s *headSearch) take(value []byte) bool {
-	order, err := checkHead(s.router.heads, s.publisher, value)
+// take notes a record if it is verified, and tells whether it is news.
+func (s *headSearch) take(value []byte) (verified, news bool) {
+	order, err := checkHead(s.codec, s.publisher, value)
 	if err != nil {
-		return false
+		return false, false
 	}
-	s.verified++
-	if s.best == nil || order > s.order {
-		s.best, s.order = value, order
+	if s.best != nil && order <= s.order {
+		return true, false
 	}
-	return true
+	s.best, s.order = value, order
+	return true, true
 }
 
-func (s *headSearch) run(ctx context.Context) {
+// run asks until there is enough, and tells whether the loop was left.
+func (s *headSearch) run(ctx context.Context, r *Router, yield func([]byte, error) bool) (left bool) {
 	ctx, cancel := context.WithCancel(ctx)
-	target := kb.ConvertKey(s.key)
-	known := s.router.dht.RoutingTable().NearestPeers(target, maxCloser)
-	seen := map[peer.ID]bool{s.router.dht.PeerID(): true}
-	for _, p := range known {
-		seen[p] = true
-	}
-	asked, failed := map[peer.ID]bool{}, map[peer.ID]bool{}
-	answers := make(chan headAnswer, headsAtOnce)
-	waiting := 0
-	defer func() { // leave no goroutine behind
-		cancel()
-		for ; waiting > 0; waiting-- {
-			<-answers
-		}
-	}()
-	var grace <-chan time.Time
-	for {
-		closest := slices.DeleteFunc(slices.Clone(known), func(p peer.ID) bool { return failed[p] })
-		closest = closest[:min(len(closest), maxCloser)]
-		for _, p := range closest {
-			if waiting >= headsAtOnce {
-				break
-			}
-			if !asked[p] {
-				asked[p] = true
-				waiting++
-				go func() { answers <- s.ask(ctx, p) }()
-			}
-		}
-		if waiting == 0 {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-grace:
-			return
-		case a := <-answers:
-			waiting--
-			if a.err != nil {
-				failed[a.from] = true
-				continue
-			}
-			s.answered++
-			if a.value != nil && s.take(a.value) {
-				if s.verified >= headAnswers {
-					return
-				}
-				if grace == nil {
-					grace = time.After(headGrace)
-				}
-			}
-			for _, info := range a.closer {
-				if len(known) < maxCandidates && !seen[info.ID] {
-					seen[info.ID] = true
-					known = append(known, info.ID)
-					s.router.learn(info)
-				}
-			}
-			known = kb.SortClosestPeers(known, target)
-		}
-	}
-}
-
-// ask sends GET_VALUE to one peer.
-func (s *headSearch) ask(ctx context.Context, p peer.ID) headAnswer {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	answer, err := s.router.dht.MessageSender().SendRequest(ctx, p, pb.NewMessage(pb.Message_GET_VALUE, []byte(s.key), 0))
-	if err != nil {
-		return headAnswer{from: p, err: err}
+	key := headKey(s.publisher)
+	var grace *time.Timer
+	for a := range r.newLookup(pb.Message_GET_VALUE, []byte(key)).answers(ctx, func() bool { return s.verified > 0 }) {
+		s.answered++
+		rec := a.message.GetRecord()
+		if rec == nil || string(rec.GetKey()) != key {
+			continue
+		}
+		verified, news := s.take(rec.GetValue())
+		if !verified {
+			continue
+		}
+		s.verified++
+		if news || !s.given {
+			s.given = true
+			if !yield(s.best, nil) {
+				return true
+			}
+		}
+		if s.verified >= headAnswers {
+			return false
+		}
+		if grace == nil {
+			grace = time.AfterFunc(headGrace, cancel)
+			defer grace.Stop()
+		}
 	}
-	closer := pb.PBPeersToPeerInfos(answer.GetCloserPeers())
-	a := headAnswer{from: p, closer: closer[:min(len(closer), maxCloser)]}
-	if rec := answer.GetRecord(); string(rec.GetKey()) == s.key {
-		a.value = rec.GetValue()
-	}
-	return a
-}
-
-// learn remembers for a while where a peer that was named can be dialled.
-func (r *Router) learn(info *peer.AddrInfo) {
-	if addrs := info.Addrs[:min(len(info.Addrs), maxPeerAddrs)]; len(addrs) > 0 {
-		r.dht.Host().Peerstore().AddAddrs(info.ID, addrs, peerstore.TempAddrTTL)
-	}
+	return false
 }

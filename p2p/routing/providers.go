@@ -7,7 +7,6 @@ import (
 
 	"github.com/ipfs/go-cid"
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multihash"
 
@@ -51,10 +50,10 @@ func (r *Router) provide(ctx context.Context, digest shared.Digest) (told int, e
 	// node is closing, and then the next step says so.
 	_ = r.dht.ProviderStore().AddProvider(ctx, key.Hash(), peer.AddrInfo{ID: r.dht.PeerID()})
 	self := peer.AddrInfo{ID: r.dht.PeerID(), Addrs: r.dht.FilteredAddrs()}
-	told, err = r.storeAtClosest(ctx, string(key.Hash()), func(ctx context.Context, p peer.ID) error {
+	told, err = r.storeAtClosest(ctx, string(key.Hash()), func(ctx context.Context, p Known) error {
 		message := pb.NewMessage(pb.Message_ADD_PROVIDER, key.Hash(), 0)
 		message.ProviderPeers = pb.RawPeerInfosToPBPeers([]peer.AddrInfo{self})
-		return r.dht.MessageSender().SendMessage(ctx, p, message)
+		return r.tell(ctx, p, message)
 	})
 	return told, named(err, "provide %s", digest)
 }
@@ -78,16 +77,33 @@ func (r *Router) Providers(ctx context.Context, digest shared.Digest, most int) 
 			return
 		}
 		ctx, cancel := r.bounded(ctx, lookupTimeout)
-		defer cancel() // ends the search, wherever it is
-		found := r.dht.FindProvidersAsync(ctx, key, MaxProviders+1)
-		yielded := map[peer.ID]bool{r.dht.PeerID(): true}
-		for info := range found {
-			if yielded[info.ID] || len(info.Addrs) == 0 && r.dht.Host().Network().Connectedness(info.ID) != network.Connected {
-				continue // it may come again, with addresses
+		defer cancel()
+		seen := map[peer.ID]bool{r.dht.PeerID(): true}
+		give := func(info peer.AddrInfo) bool {
+			info.Addrs = info.Addrs[:min(len(info.Addrs), maxPeerAddrs)]
+			if seen[info.ID] || len(info.Addrs) == 0 && !r.connected(info.ID) {
+				return true // it may come again, with addresses
 			}
-			yielded[info.ID] = true
-			if !yield(info) || len(yielded) > most {
-				return
+			seen[info.ID] = true
+			return yield(info) && len(seen) <= most
+		}
+		stored, err := r.dht.ProviderStore().GetProviders(ctx, key.Hash())
+		if err == nil { // it only fails when the node is closing
+			for _, info := range stored {
+				if !give(info) {
+					return
+				}
+			}
+		}
+		if r.usable() != nil {
+			return
+		}
+		for a := range r.newLookup(pb.Message_GET_PROVIDERS, key.Hash()).answers(ctx, func() bool { return len(seen) > 1 }) {
+			named := a.message.GetProviderPeers()
+			for _, info := range pb.PBPeersToPeerInfos(named[:min(len(named), MaxProviders)]) {
+				if !give(*info) {
+					return
+				}
 			}
 		}
 	}

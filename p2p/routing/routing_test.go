@@ -78,7 +78,7 @@ func (believer) Select(string, [][]byte) (int, error) { return 0, nil }
 
 func router(t testing.TB, n *node.Node, keep routing.Kept) *routing.Router {
 	t.Helper()
-	r, err := routing.New(n.DHT(), routing.Config{Heads: codec{}, Values: n.Values(), Keep: keep})
+	r, err := routing.New(n.DHT(), routing.Config{Heads: codec{}, Values: n.Values(), Protocol: n.DHTProtocol(), Keep: keep})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,9 +144,7 @@ func TestHead(t *testing.T) {
 		})
 	})
 	t.Run("a newer head beats an older one that arrives first", func(t *testing.T) {
-		// The peer with the older head is near, the one with the newer head far, but
-		// not so far that three round trips (a stream to negotiate, a request of the
-		// routing table's in front) do not fit into the grace of 200 ms.
+		// The peer with the older head is near, the one with the newer head far.
 		links := p2ptest.Links{Between: func(from, to int) time.Duration {
 			if from == 2 || to == 2 {
 				return 30 * time.Millisecond
@@ -163,8 +161,18 @@ func TestHead(t *testing.T) {
 			put(nodes[0], 3) // the asker's own copy is the oldest
 			put(nodes[1], 4)
 			put(nodes[2], 5)
-			if head, err := routers[0].Head(t.Context(), a.id); err != nil || string(head) != string(a.head(5)) {
-				t.Fatalf("%x, %v", head, err)
+			var heads []string
+			for head, err := range routers[0].Heads(t.Context(), a.id) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				heads = append(heads, string(head))
+			}
+			if want := []string{string(a.head(4)), string(a.head(5))}; !slices.Equal(heads, want) {
+				t.Errorf("heads %x, want %x", heads, want)
+			}
+			if head, err := routers[0].Head(t.Context(), a.id); err != nil || string(head) != string(a.head(4)) {
+				t.Errorf("the first: %x, %v", head, err)
 			}
 		})
 	})
@@ -396,8 +404,10 @@ func TestNewRefuses(t *testing.T) {
 		cfg routing.Config
 	}{
 		{nil, routing.Config{Heads: codec{}, Values: n.Values()}},
-		{n.DHT(), routing.Config{Values: n.Values()}},
-		{n.DHT(), routing.Config{Heads: codec{}}},
+		{n.DHT(), routing.Config{Values: n.Values(), Protocol: "/p"}},
+		{n.DHT(), routing.Config{Heads: codec{}, Protocol: "/p"}},
+		{n.DHT(), routing.Config{Heads: codec{}, Values: n.Values()}},
+		{n.DHT(), routing.Config{Heads: codec{}, Values: n.Values(), Protocol: "/p", Fanout: -1}},
 	} {
 		if _, err := routing.New(tc.d, tc.cfg); err == nil {
 			t.Errorf("New(%v, %+v) succeeds", tc.d, tc.cfg)

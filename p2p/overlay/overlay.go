@@ -1,0 +1,252 @@
+// Package overlay is what this node knows of the network and how it finds things in
+// it: it puts the peer table, the way its records travel and are repaired, and the
+// lookups that use it together over one node. The engine opens one.
+//
+// It does not know publishers, packages or blobs, and starts nothing that package node
+// has not listened for. What a lookup finds is verified by the caller's codec.
+package overlay
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"iter"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"ggen.dev/marketplace/p2p/gossip"
+	"ggen.dev/marketplace/p2p/node"
+	"ggen.dev/marketplace/p2p/peertable"
+	"ggen.dev/marketplace/p2p/replicate"
+	"ggen.dev/marketplace/p2p/routing"
+	"ggen.dev/marketplace/shared"
+)
+
+const (
+	// Protocol is the exchange of peer tables: package replicate's, about records
+	// instead of logs. A record's name is the SHA-256 of the peer's ID, its size the time
+	// it was made in Unix seconds, its hash the SHA-256 of the sealed record, and an
+	// update is one sealed record.
+	Protocol protocol.ID = "/ggen/peers/1"
+
+	// announcements is the gossip topic's kind.
+	announcements = "peers"
+
+	// A node compares tables with the first firstPeers peers it meets, and then every
+	// repairEvery with one: what gossip missed is not urgent.
+	firstPeers  = 3
+	repairEvery = time.Minute
+	syncTimeout = time.Minute
+)
+
+// Config describes an [Overlay]. Identity and Heads are required.
+type Config struct {
+	// Identity is the node's key.
+	Identity crypto.PrivKey
+	// Heads verifies head records, and Keep is what to keep announced.
+	Heads routing.HeadCodec
+	Keep  routing.Kept
+	// Table bounds the peer table.
+	Table peertable.Config
+	// Snapshot is what [Overlay.Snapshot] gave when the node ran last.
+	Snapshot []byte
+	// Misbehaved is told of a peer that lied about others. Default: nobody is told.
+	Misbehaved func(p peer.ID, cause error)
+	// Logger is told what happens. Default: discards.
+	Logger *slog.Logger
+}
+
+// Overlay is a node's view of the network. Its methods may be called concurrently.
+type Overlay struct {
+	node    *node.Node
+	log     *slog.Logger
+	table   *peertable.Table
+	keeper  *peertable.Keeper
+	topic   *gossip.Topic
+	repair  *replicate.Replicator
+	routing *routing.Router
+
+	met      atomic.Int32 // members that tables were compared with on meeting
+	lifetime context.Context
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+	once     sync.Once
+	closeErr error
+}
+
+// Open begins to learn the network. Call it before the node is started, and Close
+// before the node is closed.
+func Open(n *node.Node, cfg Config) (_ *Overlay, err error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	o := &Overlay{node: n, log: cfg.Logger, table: peertable.New(n.PeerID(), cfg.Table)}
+	o.lifetime, o.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, o.Close())
+		}
+	}()
+	if o.repair, err = replicate.New(n.Host(), records{o.table}, replicate.Config{
+		Protocol: Protocol, Interval: repairEvery, Peers: n.Connected, Misbehaved: cfg.Misbehaved, Logger: cfg.Logger,
+	}); err != nil {
+		return nil, err
+	}
+	if o.topic, err = gossip.Join(n.PubSub(), n.PeerID(), n.Network(), gossip.Config{
+		Kind: announcements, Validate: o.judge, Deliver: func(context.Context, peer.ID, []byte) {}, Logger: cfg.Logger,
+	}); err != nil {
+		return nil, err
+	}
+	if o.keeper, err = peertable.NewKeeper(n.Host(), o.table, peertable.KeeperConfig{
+		Key: cfg.Identity, Serves: func() bool { return n.DHTMode() == "server" }, Addrs: n.DHT().FilteredAddrs,
+		Members: n.Connected, Announce: o.announce, Logger: cfg.Logger,
+	}); err != nil {
+		return nil, err
+	}
+	if o.routing, err = routing.New(n.DHT(), routing.Config{
+		Heads: cfg.Heads, Values: n.Values(), Protocol: n.DHTProtocol(), Directory: directory{o}, Keep: cfg.Keep, Logger: cfg.Logger,
+	}); err != nil {
+		return nil, err
+	}
+	if len(cfg.Snapshot) > 0 { // a second for 10,000 peers: nobody waits for it
+		o.running.Go(func() {
+			if err := o.table.Restore(cfg.Snapshot); err != nil {
+				o.log.Warn("forgetting peers of the last run", "error", err)
+			}
+		})
+	}
+	n.OnPeer(o.meet)
+	o.repair.Start()
+	return o, nil
+}
+
+// Routing finds and announces.
+func (o *Overlay) Routing() *routing.Router { return o.routing }
+
+// Table is the known peers.
+func (o *Overlay) Table() *peertable.Table { return o.table }
+
+// Snapshot is the table as bytes, for [Config.Snapshot] of the next run.
+func (o *Overlay) Snapshot() []byte { return o.table.Snapshot() }
+
+// Close ends everything and waits for it. It is idempotent.
+func (o *Overlay) Close() error {
+	o.once.Do(func() {
+		o.cancel()
+		if o.routing != nil {
+			o.closeErr = o.routing.Close()
+		}
+		if o.keeper != nil {
+			o.closeErr = errors.Join(o.closeErr, o.keeper.Close())
+		}
+		if o.topic != nil {
+			o.closeErr = errors.Join(o.closeErr, o.topic.Close())
+		}
+		if o.repair != nil {
+			o.closeErr = errors.Join(o.closeErr, o.repair.Close())
+		}
+		o.running.Wait()
+	})
+	return o.closeErr
+}
+
+// meet compares tables with the first members that are met. It is called from one
+// goroutine.
+func (o *Overlay) meet(p peer.ID, connected bool) {
+	if !connected || o.lifetime.Err() != nil || o.met.Load() >= firstPeers {
+		return
+	}
+	o.met.Add(1)
+	o.running.Go(func() {
+		ctx, cancel := context.WithTimeout(o.lifetime, syncTimeout)
+		defer cancel()
+		if _, err := o.repair.Sync(ctx, p); err != nil && o.lifetime.Err() == nil {
+			o.met.Add(-1) // another one
+			o.log.Debug("compare peer tables", "peer", p, "error", err)
+		}
+	})
+}
+
+// announce hands this node's new record to the network.
+func (o *Overlay) announce(ctx context.Context, sealed []byte) {
+	if _, err := o.topic.Announce(ctx, sealed); err != nil && ctx.Err() == nil {
+		o.log.Debug("announce this node", "error", err)
+	}
+}
+
+// judge is the topic's validator, and takes what is valid at once: a record that is
+// news here is news for the neighbours.
+func (o *Overlay) judge(_ context.Context, _ peer.ID, sealed []byte) gossip.Verdict {
+	switch _, err := o.table.Put(sealed); {
+	case err == nil:
+		return gossip.Accept
+	case errors.Is(err, peertable.ErrOld), errors.Is(err, peertable.ErrEarly), errors.Is(err, peertable.ErrCrowded):
+		return gossip.Ignore
+	}
+	return gossip.Reject
+}
+
+// directory gives the lookups the peer table in their own words.
+type directory struct{ o *Overlay }
+
+// Closest implements routing.Directory.
+func (d directory) Closest(target [32]byte, count int) []routing.Known {
+	candidates := d.o.table.Closest(target, count)
+	known := make([]routing.Known, len(candidates))
+	for i, c := range candidates {
+		known[i] = routing.Known{Peer: c.Peer, Addrs: c.Addrs, Expected: d.o.keeper.Expected(c)}
+	}
+	return known
+}
+
+// Unreachable implements routing.Directory.
+func (d directory) Unreachable(p peer.ID) { d.o.table.Unreachable(p) }
+
+// records gives package replicate the peer table in its own words.
+type records struct{ table *peertable.Table }
+
+// Heads implements replicate.Catalog.
+func (r records) Heads() iter.Seq[replicate.Head] {
+	return func(yield func(replicate.Head) bool) {
+		for ref := range r.table.Refs() {
+			if !yield(replicate.Head{Publisher: shared.PublisherID(hex.EncodeToString(ref.Key[:])), Size: ref.Made, Hash: ref.Hash}) {
+				return
+			}
+		}
+	}
+}
+
+// Wants implements replicate.Catalog.
+func (r records) Wants(head replicate.Head) (from int64, wanted bool) {
+	key, ok := keyOf(head.Publisher)
+	return 0, ok && r.table.Wants(peertable.Ref{Key: key, Made: head.Size, Hash: head.Hash})
+}
+
+// Since implements replicate.Catalog.
+func (r records) Since(name shared.PublisherID, from int64, maxBytes int) (update []byte, next int64, err error) {
+	key, ok := keyOf(name)
+	if sealed := r.table.Sealed(key); ok && from == 0 && len(sealed) > 0 && len(sealed) <= maxBytes {
+		return sealed, 0, nil
+	}
+	return nil, 0, replicate.ErrNone
+}
+
+// Apply implements replicate.Catalog.
+func (r records) Apply(_ context.Context, _ peer.ID, sealed []byte) error {
+	_, err := r.table.Put(sealed)
+	if err == nil || errors.Is(err, peertable.ErrOld) || errors.Is(err, peertable.ErrEarly) || errors.Is(err, peertable.ErrCrowded) {
+		return nil
+	}
+	return shared.NewError(shared.ReasonIntegrity, "%w", err)
+}
+
+func keyOf(name shared.PublisherID) (key [32]byte, ok bool) {
+	n, err := hex.Decode(key[:], []byte(name))
+	return key, err == nil && n == len(key)
+}

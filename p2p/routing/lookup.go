@@ -1,0 +1,451 @@
+package routing
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-msgio"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/multiformats/go-multistream"
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	// closest is Kademlia's k: the peers that a record belongs to.
+	closest = 20
+
+	// A lookup that has found nothing among the closest goes on with the next ones, up
+	// to farthest: who makes up 20 identities next to a key has not made it disappear.
+	farthest = 3 * closest
+
+	// askTimeout bounds one question, dialTimeout the dial in front of it.
+	askTimeout = 3 * time.Second
+
+	// guess is the round trip of a peer of which nothing is known, and firstHedge how
+	// long a lookup waits for its first questions before there is experience.
+	guess      = 150 * time.Millisecond
+	firstHedge = 300 * time.Millisecond
+
+	// maxKnown bounds the peers that one lookup may get to know, maxCloser those that
+	// it accepts from one answer (k), and maxPeerAddrs the addresses of each.
+	maxKnown     = 200
+	maxCloser    = closest
+	maxPeerAddrs = 16
+
+	// maxAnswer bounds an answer: a head record or 256 providers, and 20 peers with
+	// their addresses.
+	maxAnswer = 256 << 10
+)
+
+// Directory is what this node knows of the network without asking anybody; package
+// peertable has it. Its methods are called concurrently.
+type Directory interface {
+	// Closest are up to count known peers whose keys (the SHA-256 of their IDs) are
+	// closest to target.
+	Closest(target [32]byte, count int) []Known
+	// Unreachable is told of a peer that could not be dialled: it should not be among
+	// the closest for some time.
+	Unreachable(p peer.ID)
+}
+
+// Known is a peer that could be asked.
+type Known struct {
+	Peer  peer.ID
+	Addrs []ma.Multiaddr
+	// Expected is the round trip to it; 0 if nothing is known.
+	Expected time.Duration
+}
+
+// noDirectory knows nobody.
+type noDirectory struct{}
+
+func (noDirectory) Closest([32]byte, int) []Known { return nil }
+func (noDirectory) Unreachable(peer.ID)           {}
+
+// answer is what one peer said.
+type answer struct {
+	from    peer.ID
+	message *pb.Message
+	took    time.Duration
+	err     error
+}
+
+// contact is a peer that a lookup knows.
+type contact struct {
+	Known
+	distance [32]byte // XOR of its key and the target
+	asked    bool
+	failed   bool
+}
+
+// cost is when an answer is to be expected: a peer that is not connected takes a
+// handshake more.
+func (c *contact) cost(connected bool) time.Duration {
+	trip := c.Expected
+	if trip <= 0 {
+		trip = guess
+	}
+	if connected {
+		return trip
+	}
+	return 2 * trip
+}
+
+// lookup asks the peers closest to a key one question. It begins with those that
+// will answer first ([Config.Fanout] at once), goes to the next ones for each that
+// fails, answers, or is slower than four of five were before, and takes every closer
+// peer that an answer names among the closest. With a directory that knows the
+// network that is one round trip; without, it is Kademlia's walk (Maymounkov,
+// Mazières 2002). It belongs to one goroutine.
+//
+// It is not kad-dht's because that asks in the order of keys, waits for the slow
+// before it goes on, spends the library's long timeouts on dead peers, and corrects
+// stale peers in a way that lets them crash this process (see node.Node.DHT).
+type lookup struct {
+	router   *Router
+	target   [32]byte
+	request  *pb.Message
+	width    int // how many of the closest are asked
+	contacts []*contact
+	seen     map[peer.ID]bool
+}
+
+func (r *Router) newLookup(kind pb.Message_MessageType, key []byte) *lookup {
+	l := &lookup{router: r, target: keyOf(string(key)), request: pb.NewMessage(kind, key, 0), width: closest, seen: map[peer.ID]bool{r.dht.PeerID(): true}}
+	for _, known := range r.directory.Closest(l.target, farthest) {
+		l.add(known)
+	}
+	for _, p := range r.dht.RoutingTable().NearestPeers(l.target[:], closest) {
+		l.add(Known{Peer: p})
+	}
+	for _, known := range r.paths.closest(l.target) {
+		l.add(known)
+	}
+	l.sort()
+	return l
+}
+
+func (l *lookup) add(known Known) bool {
+	if l.seen[known.Peer] || len(l.contacts) >= maxKnown {
+		return false
+	}
+	l.seen[known.Peer] = true
+	l.contacts = append(l.contacts, &contact{Known: known, distance: xor(keyOf(string(known.Peer)), l.target)})
+	return true
+}
+
+func (l *lookup) sort() {
+	slices.SortFunc(l.contacts, func(a, b *contact) int { return bytes.Compare(a.distance[:], b.distance[:]) })
+}
+
+// next is the peer to ask now: of the closest that live, the one that will answer
+// first. nil: all have been asked.
+func (l *lookup) next() *contact {
+	var best *contact
+	var least time.Duration
+	place := 0
+	for _, c := range l.contacts {
+		if c.failed {
+			continue
+		}
+		if place++; place > l.width {
+			break
+		}
+		if c.asked {
+			continue
+		}
+		cost := c.cost(l.router.connected(c.Peer))
+		if best == nil || cost < least {
+			best, least = c, cost
+		}
+	}
+	return best
+}
+
+// answers asks and yields what was answered, as it arrives. Leaving the loop ends the
+// lookup. While satisfied answers false, it goes on beyond the 20 closest.
+func (l *lookup) answers(ctx context.Context, satisfied func() bool) iter.Seq[answer] {
+	return func(yield func(answer) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		arrived := make(chan answer, l.router.concurrency)
+		waiting, most := 0, l.router.fanout
+		defer func() { // leave no goroutine behind
+			cancel()
+			for ; waiting > 0; waiting-- {
+				<-arrived
+			}
+		}()
+		hedge := time.NewTimer(l.router.pace.patience())
+		defer hedge.Stop()
+		for {
+			for waiting < most {
+				c := l.next()
+				if c == nil && waiting == 0 && l.width < farthest && !satisfied() {
+					l.width += closest
+					c = l.next()
+				}
+				if c == nil {
+					break
+				}
+				c.asked = true
+				waiting++
+				go func() { arrived <- l.ask(ctx, c.Known) }()
+			}
+			if waiting == 0 {
+				return
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-hedge.C:
+				// Those who were asked are slow: ask others beside them.
+				most = min(most+l.router.fanout, l.router.concurrency)
+				hedge.Reset(l.router.pace.patience())
+			case a := <-arrived:
+				waiting--
+				if a.err != nil {
+					l.fail(ctx, a)
+					continue
+				}
+				l.router.pace.note(a.took)
+				l.learn(a.message.GetCloserPeers())
+				if !yield(a) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// fail passes a peer over, here and in later lookups if it is to blame.
+func (l *lookup) fail(ctx context.Context, a answer) {
+	for _, c := range l.contacts {
+		if c.Peer == a.from {
+			c.failed = true
+		}
+	}
+	var unreachable dialError
+	if ctx.Err() == nil && errors.As(a.err, &unreachable) {
+		l.router.directory.Unreachable(a.from)
+		l.router.paths.forget(a.from)
+	}
+}
+
+// learn takes the peers that an answer names.
+func (l *lookup) learn(named []*pb.Message_Peer) {
+	infos := pb.PBPeersToPeerInfos(named[:min(len(named), maxCloser)])
+	news := false
+	for _, info := range infos {
+		known := Known{Peer: info.ID, Addrs: info.Addrs[:min(len(info.Addrs), maxPeerAddrs)]}
+		if (len(known.Addrs) > 0 || l.router.connected(info.ID)) && l.add(known) {
+			l.router.paths.add(known)
+			news = true
+		}
+	}
+	if news {
+		l.sort()
+	}
+}
+
+func (l *lookup) ask(ctx context.Context, to Known) answer {
+	began := time.Now()
+	message, err := l.router.ask(ctx, to, l.request)
+	return answer{from: to.Peer, message: message, took: time.Since(began), err: err}
+}
+
+// dialError is a failure to reach a peer at all.
+type dialError struct{ error }
+
+func (e dialError) Unwrap() error { return e.error }
+
+// ask sends one request of the DHT's protocol and waits for the answer. The stream is
+// opened on the connection itself and negotiated together with the request: a peer
+// that is connected answers in one round trip, any other in two or three, whereas
+// libp2p's host would first wait until both have identified themselves.
+func (r *Router) ask(ctx context.Context, to Known, request *pb.Message) (*pb.Message, error) {
+	ctx, cancel := context.WithTimeout(network.WithDialPeerTimeout(ctx, dialTimeout), askTimeout)
+	defer cancel()
+	s, err := r.open(ctx, to, request)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	data, err := msgio.NewVarintReaderSize(s, maxAnswer).ReadMsg()
+	if err != nil {
+		_ = s.Reset() // it may be gone already
+		return nil, fmt.Errorf("wait for an answer: %w", errors.Join(err, ctx.Err()))
+	}
+	_ = s.Close() // all has been read
+	message := new(pb.Message)
+	if err := proto.Unmarshal(data, message); err != nil {
+		return nil, fmt.Errorf("an answer that makes no sense: %w", err)
+	}
+	return message, nil
+}
+
+// tell sends one message that is not answered.
+func (r *Router) tell(ctx context.Context, to Known, message *pb.Message) error {
+	s, err := r.open(ctx, to, message)
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// stream is a libp2p stream whose protocol is negotiated with the first message.
+type stream struct {
+	network.Stream
+	multistream.LazyConn
+}
+
+func (s stream) Read(b []byte) (int, error)  { return s.LazyConn.Read(b) }
+func (s stream) Write(b []byte) (int, error) { return s.LazyConn.Write(b) }
+func (s stream) Close() error                { return s.LazyConn.Close() }
+
+// open connects to a peer if it must, and sends a message on a new stream.
+func (r *Router) open(ctx context.Context, to Known, message *pb.Message) (network.Stream, error) {
+	data, err := proto.Marshal(message)
+	if err != nil {
+		return nil, err
+	}
+	if len(to.Addrs) > 0 && !r.connected(to.Peer) {
+		r.dht.Host().Peerstore().AddAddrs(to.Peer, to.Addrs, peerstore.TempAddrTTL)
+	}
+	raw, err := r.dht.Host().Network().NewStream(ctx, to.Peer)
+	if err != nil {
+		return nil, dialError{fmt.Errorf("reach %s: %w", to.Peer, err)}
+	}
+	if err = raw.SetProtocol(r.protocol); err == nil {
+		s := stream{raw, multistream.NewMSSelect(raw, r.protocol)}
+		if deadline, ok := ctx.Deadline(); ok {
+			_ = raw.SetDeadline(deadline) // the context ends it all the same
+		}
+		if _, err = s.Write(append(binary.AppendUvarint(nil, uint64(len(data))), data...)); err == nil {
+			return s, nil
+		}
+	}
+	_ = raw.Reset() // it may be gone already
+	return nil, fmt.Errorf("send a request: %w", err)
+}
+
+func (r *Router) connected(p peer.ID) bool {
+	return r.dht.Host().Network().Connectedness(p) == network.Connected
+}
+
+// pace is how long answers took, to know when one is late.
+type pace struct {
+	mu   sync.Mutex // guards the fields below
+	last [64]time.Duration
+	next int
+	full bool
+}
+
+func (p *pace) note(took time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last[p.next] = took
+	if p.next++; p.next == len(p.last) {
+		p.next, p.full = 0, true
+	}
+}
+
+// patience is the 80th percentile of the last answers.
+func (p *pace) patience() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	took := p.last[:p.next]
+	if p.full {
+		took = p.last[:]
+	}
+	if len(took) < 8 {
+		return firstHedge
+	}
+	sorted := slices.Sorted(slices.Values(took))
+	return max(sorted[len(sorted)*4/5], 10*time.Millisecond)
+}
+
+const (
+	// pathTime is for how long a peer that was named in an answer helps later lookups,
+	// and maxPaths how many do: lookups that come together share their ways.
+	pathTime = 5 * time.Minute
+	maxPaths = 2048
+)
+
+// paths are peers that answers have named. Nothing vouches for them.
+type paths struct {
+	mu    sync.Mutex // guards peers
+	peers map[peer.ID]path
+}
+
+type path struct {
+	known Known
+	key   [32]byte
+	until time.Time
+}
+
+func (p *paths) add(known Known) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, old := range p.peers {
+		if len(p.peers) < maxPaths {
+			break
+		}
+		if now.After(old.until) || len(p.peers) >= maxPaths {
+			delete(p.peers, id)
+		}
+	}
+	p.peers[known.Peer] = path{known, keyOf(string(known.Peer)), now.Add(pathTime)}
+}
+
+func (p *paths) forget(id peer.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.peers, id)
+}
+
+func (p *paths) closest(target [32]byte) []Known {
+	now := time.Now()
+	p.mu.Lock()
+	var live []path
+	for _, one := range p.peers {
+		if now.Before(one.until) {
+			live = append(live, one)
+		}
+	}
+	p.mu.Unlock()
+	slices.SortFunc(live, func(a, b path) int {
+		da, db := xor(a.key, target), xor(b.key, target)
+		return cmp.Or(bytes.Compare(da[:], db[:]), cmp.Compare(a.known.Peer, b.known.Peer))
+	})
+	live = live[:min(len(live), closest)]
+	known := make([]Known, len(live))
+	for i := range live {
+		known[i] = live[i].known
+	}
+	return known
+}
+
+func xor(a, b [32]byte) (d [32]byte) {
+	for i := range d {
+		d[i] = a[i] ^ b[i]
+	}
+	return d
+}
+
+// keyOf is the place of a peer ID or key in the DHT's space.
+func keyOf(s string) [32]byte { return sha256.Sum256([]byte(s)) }
