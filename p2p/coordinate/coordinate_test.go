@@ -40,8 +40,8 @@ func TestPlacesFitTheNetwork(t *testing.T) {
 	var wrong []float64
 	for i := range peers {
 		for j := range i {
-			predicted, real := places[i].Point().RoundTrip(places[j].Point()), roundTrip(i, j)
-			wrong = append(wrong, math.Abs((predicted-real).Seconds())/real.Seconds())
+			predicted, truth := places[i].Point().RoundTrip(places[j].Point()), roundTrip(i, j)
+			wrong = append(wrong, math.Abs((predicted-truth).Seconds())/truth.Seconds())
 		}
 	}
 	slices.Sort(wrong)

@@ -52,8 +52,10 @@ type Config struct {
 	// Heads verifies head records, and Keep is what to keep announced.
 	Heads routing.HeadCodec
 	Keep  routing.Kept
-	// Table bounds the peer table.
-	Table peertable.Config
+	// Table bounds the peer table, and PerBlock what one network block has in a lookup;
+	// see [routing.Config].
+	Table    peertable.Config
+	PerBlock int
 	// Snapshot is what [Overlay.Snapshot] gave when the node ran last.
 	Snapshot []byte
 	// Misbehaved is told of a peer that lied about others. Default: nobody is told.
@@ -110,7 +112,7 @@ func Open(n *node.Node, cfg Config) (_ *Overlay, err error) {
 		return nil, err
 	}
 	if o.routing, err = routing.New(n.DHT(), routing.Config{
-		Heads: cfg.Heads, Values: n.Values(), Protocol: n.DHTProtocol(), Directory: directory{o}, Keep: cfg.Keep, Logger: cfg.Logger,
+		Heads: cfg.Heads, Values: n.Values(), Protocol: n.DHTProtocol(), Directory: directory{o}, PerBlock: cfg.PerBlock, Keep: cfg.Keep, Logger: cfg.Logger,
 	}); err != nil {
 		return nil, err
 	}
@@ -204,6 +206,9 @@ func (d directory) Closest(target [32]byte, count int) []routing.Known {
 	}
 	return known
 }
+
+// Size implements routing.Directory.
+func (d directory) Size() int { return d.o.table.Size() }
 
 // Unreachable implements routing.Directory.
 func (d directory) Unreachable(p peer.ID) { d.o.table.Unreachable(p) }

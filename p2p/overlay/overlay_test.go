@@ -78,15 +78,23 @@ func (m *member) close(t testing.TB) {
 // join opens peer number i, which knows a few of those who are there.
 func join(t testing.TB, net *p2ptest.Network, i int, cfg overlay.Config, bootstrap ...string) *member {
 	t.Helper()
+	return joinAt(t, net, i, cfg, net.Listen(i), bootstrap...)
+}
+
+// joinAt is join from an address of one's choice.
+func joinAt(t testing.TB, net *p2ptest.Network, i int, cfg overlay.Config, listen []string, bootstrap ...string) *member {
+	t.Helper()
 	key := p2ptest.Identity(t)
 	if cfg.Identity != nil {
 		key = cfg.Identity
 	}
-	n, err := node.Open(t.Context(), net.Config(t, i, node.Config{
+	nodeCfg := net.Config(t, i, node.Config{
 		Identity: key, DHTServer: true, Bootstrap: bootstrap,
 		Validators: map[string]record.Validator{routing.HeadNamespace: routing.HeadValidator(codec{})},
 		DHTOptions: []dht.Option{dht.DisableAutoRefresh()},
-	}))
+	})
+	nodeCfg.Listen = listen
+	n, err := node.Open(t.Context(), nodeCfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,8 +107,8 @@ func join(t testing.TB, net *p2ptest.Network, i int, cfg overlay.Config, bootstr
 	return &member{n, o, i, key}
 }
 
-// unbounded is a peer table for networks in which all peers share one address block.
-var unbounded = peertable.Config{PerBlock: -1, PerNetwork: -1}
+// unbounded is a peer table for networks of which a /16 has 256 peers.
+var unbounded = peertable.Config{PerNetwork: -1}
 
 // simulated runs test on a network of count peers, each of which knows three others.
 func simulated(t *testing.T, count int, links p2ptest.Links, test func(t *testing.T, net *p2ptest.Network, members []*member)) {

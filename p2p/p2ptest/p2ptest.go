@@ -66,21 +66,25 @@ func (l Links) latency(packet *simnet.Packet) time.Duration {
 	return l.Between(hostNumber(packet.From), hostNumber(packet.To))
 }
 
-// hostNumber undoes simnet.IntToPublicIPv4, which counts in the last three bytes
-// from 1.
+// hostNumber undoes [Network.Listen]: simnet.IntToPublicIPv4 counts in the last three
+// bytes from 1.
 func hostNumber(addr net.Addr) int {
 	udp, ok := addr.(*net.UDPAddr)
 	if !ok || udp.IP.To4() == nil {
 		return -1
 	}
 	ip := udp.IP.To4()
-	return (int(ip[1])<<16 | int(ip[2])<<8 | int(ip[3])) - 1
+	return ((int(ip[1])<<16 | int(ip[2])<<8 | int(ip[3])) - 1) >> 8
 }
 
-// Listen is the address of host number i (0 ≤ i < 2^24), for the listen
-// addresses of its node. It is a public IPv4 address of the host's own.
-func (n *Network) Listen(i int) []string {
-	return []string{fmt.Sprintf("/ip4/%s/udp/8000/quic-v1", simnet.IntToPublicIPv4(i))}
+// Listen is the address of host number i (0 ≤ i < 2^16), for the listen
+// addresses of its node. It is a public IPv4 address in a block (/24) of the host's own.
+func (n *Network) Listen(i int) []string { return n.ListenIn(i, 0) }
+
+// ListenIn is the address of a further host (0 ≤ k < 255) in the block of host number
+// i, for peers that all belong to one owner. Its links are those of host i.
+func (n *Network) ListenIn(i, k int) []string {
+	return []string{fmt.Sprintf("/ip4/%s/udp/8000/quic-v1", simnet.IntToPublicIPv4(i<<8+k))}
 }
 
 // Options put a host on the network; use them once for each host. Connections

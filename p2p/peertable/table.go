@@ -24,9 +24,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/record"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 
 	"ggen.dev/marketplace/p2p/coordinate"
+	"ggen.dev/marketplace/p2p/netblock"
 )
 
 const (
@@ -143,7 +143,7 @@ func (t *Table) Put(sealed []byte) (Record, error) {
 	if old != nil && !rec.Made.After(old.made) {
 		return rec, ErrOld
 	}
-	e := &entry{id: rec.Peer, key: Key(rec.Peer), sealed: bytes.Clone(sealed), made: rec.Made, at: rec.At, blocks: blocksOf(rec.Addrs)}
+	e := &entry{id: rec.Peer, key: Key(rec.Peer), sealed: bytes.Clone(sealed), made: rec.Made, at: rec.At, blocks: netblock.Of(rec.Addrs)}
 	if old != nil {
 		e.measured = old.measured
 		t.drop(old) // its places are the first that the new one may take
@@ -207,40 +207,11 @@ func (t *Table) makeRoom(now time.Time) {
 func (t *Table) crowded(blocks []netip.Prefix) bool {
 	return slices.ContainsFunc(blocks, func(b netip.Prefix) bool {
 		most := t.cfg.PerNetwork
-		if b.Bits() == 24 || b.Bits() == 48 {
+		if netblock.Small(b) {
 			most = t.cfg.PerBlock
 		}
 		return most >= 0 && t.blocks[b] >= most
 	})
-}
-
-// blocksOf are the public network blocks of a peer's addresses, each once. A peer
-// that has only private ones is in a network of our own, and is not counted.
-func blocksOf(addrs []ma.Multiaddr) (blocks []netip.Prefix) {
-	for _, addr := range addrs {
-		if !manet.IsPublicAddr(addr) {
-			continue
-		}
-		ip, err := manet.ToIP(addr)
-		if err != nil {
-			continue // a name, or a relay: no block
-		}
-		at, ok := netip.AddrFromSlice(ip)
-		if !ok {
-			continue
-		}
-		at = at.Unmap()
-		sizes := [2]int{24, 16}
-		if at.Is6() {
-			sizes = [2]int{48, 32}
-		}
-		for _, size := range sizes {
-			if b, err := at.Prefix(size); err == nil && !slices.Contains(blocks, b) {
-				blocks = append(blocks, b)
-			}
-		}
-	}
-	return blocks
 }
 
 // Expire forgets the peers that were not seen for [Lifetime].

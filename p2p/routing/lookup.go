@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +22,8 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multistream"
 	"google.golang.org/protobuf/proto"
+
+	"ggen.dev/marketplace/p2p/netblock"
 )
 
 const (
@@ -31,13 +34,20 @@ const (
 	// to farthest: who makes up 20 identities next to a key has not made it disappear.
 	farthest = 3 * closest
 
+	// crowd is how many peers may be where 20 are to be expected. More are taken for
+	// identities that somebody made up around a key, and then a record is kept and looked
+	// for among the farthest, too. By chance that happens to one key in fifty (Poisson).
+	// (The detection and its remedy: Sridhar et al., Content Censorship in the
+	// InterPlanetary File System, NDSS 2024.)
+	crowd = closest * 3 / 2
+
 	// askTimeout bounds one question, dialTimeout the dial in front of it.
 	askTimeout = 3 * time.Second
 
-	// guess is the round trip of a peer of which nothing is known, and firstHedge how
-	// long a lookup waits for its first questions before there is experience.
-	guess      = 150 * time.Millisecond
-	firstHedge = 300 * time.Millisecond
+	// guess is the round trip of a peer of which nothing is known, and spare what an
+	// answer may take besides: both ends have other things to do.
+	guess = 150 * time.Millisecond
+	spare = 10 * time.Millisecond
 
 	// maxKnown bounds the peers that one lookup may get to know, maxCloser those that
 	// it accepts from one answer (k), and maxPeerAddrs the addresses of each.
@@ -56,6 +66,8 @@ type Directory interface {
 	// Closest are up to count known peers whose keys (the SHA-256 of their IDs) are
 	// closest to target.
 	Closest(target [32]byte, count int) []Known
+	// Size is how many peers the network has, as far as is known.
+	Size() int
 	// Unreachable is told of a peer that could not be dialled: it should not be among
 	// the closest for some time.
 	Unreachable(p peer.ID)
@@ -73,13 +85,14 @@ type Known struct {
 type noDirectory struct{}
 
 func (noDirectory) Closest([32]byte, int) []Known { return nil }
+func (noDirectory) Size() int                     { return 0 }
 func (noDirectory) Unreachable(peer.ID)           {}
 
 // answer is what one peer said.
 type answer struct {
 	from    peer.ID
 	message *pb.Message
-	took    time.Duration
+	late    float64 // the time it took, as a multiple of what was expected
 	err     error
 }
 
@@ -87,6 +100,7 @@ type answer struct {
 type contact struct {
 	Known
 	distance [32]byte // XOR of its key and the target
+	blocks   []netip.Prefix
 	asked    bool
 	failed   bool
 }
@@ -106,7 +120,7 @@ func (c *contact) cost(connected bool) time.Duration {
 
 // lookup asks the peers closest to a key one question. It begins with those that
 // will answer first ([Config.Fanout] at once), goes to the next ones for each that
-// fails, answers, or is slower than four of five were before, and takes every closer
+// fails, answers, or is later than four of five were before, and takes every closer
 // peer that an answer names among the closest. With a directory that knows the
 // network that is one round trip; without, it is Kademlia's walk (Maymounkov,
 // Mazières 2002). It belongs to one goroutine.
@@ -143,12 +157,46 @@ func (l *lookup) add(known Known) bool {
 		return false
 	}
 	l.seen[known.Peer] = true
-	l.contacts = append(l.contacts, &contact{Known: known, distance: xor(keyOf(string(known.Peer)), l.target)})
+	if len(known.Addrs) == 0 {
+		known.Addrs = l.router.dht.Host().Peerstore().Addrs(known.Peer)
+	}
+	l.contacts = append(l.contacts, &contact{Known: known, distance: xor(keyOf(string(known.Peer)), l.target), blocks: netblock.Of(known.Addrs)})
 	return true
 }
 
+// sort puts the closest first, and widens the lookup if they are too many for chance.
 func (l *lookup) sort() {
 	slices.SortFunc(l.contacts, func(a, b *contact) int { return bytes.Compare(a.distance[:], b.distance[:]) })
+	if size := l.router.directory.Size(); size > closest && len(l.contacts) > crowd {
+		// Of size random keys 20 are expected within this distance.
+		radius := uint64(float64(1<<63) / float64(size) * 2 * closest)
+		if binary.BigEndian.Uint64(l.contacts[crowd].distance[:]) < radius {
+			l.width = farthest
+		}
+	}
+}
+
+// near are the living among the closest, up to the lookup's width, of each small
+// network block only a few.
+func (l *lookup) near() []*contact {
+	near := make([]*contact, 0, l.width)
+	blocks := map[netip.Prefix]int{}
+	for _, c := range l.contacts {
+		if len(near) == l.width {
+			break
+		}
+		crowded := slices.ContainsFunc(c.blocks, func(b netip.Prefix) bool {
+			return netblock.Small(b) && l.router.perBlock >= 0 && blocks[b] >= l.router.perBlock
+		})
+		if c.failed || crowded {
+			continue
+		}
+		for _, b := range c.blocks {
+			blocks[b]++
+		}
+		near = append(near, c)
+	}
+	return near
 }
 
 // next is the peer to ask now: of the closest that live, the one that will answer
@@ -156,14 +204,7 @@ func (l *lookup) sort() {
 func (l *lookup) next() *contact {
 	var best *contact
 	var least time.Duration
-	place := 0
-	for _, c := range l.contacts {
-		if c.failed {
-			continue
-		}
-		if place++; place > l.width {
-			break
-		}
+	for _, c := range l.near() {
 		if c.asked {
 			continue
 		}
@@ -176,24 +217,24 @@ func (l *lookup) next() *contact {
 }
 
 // answers asks and yields what was answered, as it arrives. Leaving the loop ends the
-// lookup. While satisfied answers false, it goes on beyond the 20 closest.
+// lookup. While satisfied answers false, it goes on beyond the closest.
 func (l *lookup) answers(ctx context.Context, satisfied func() bool) iter.Seq[answer] {
 	return func(yield func(answer) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		arrived := make(chan answer, l.router.concurrency)
-		waiting, most := 0, l.router.fanout
-		defer func() { // leave no goroutine behind
+		waiting := map[peer.ID]time.Time{} // asked peers, and from when on each is late
+		defer func() {                     // leave no goroutine behind
 			cancel()
-			for ; waiting > 0; waiting-- {
+			for range waiting {
 				<-arrived
 			}
 		}()
-		hedge := time.NewTimer(l.router.pace.patience())
+		hedge := time.NewTimer(time.Hour)
 		defer hedge.Stop()
 		for {
-			for waiting < most {
+			for now := time.Now(); len(waiting) < l.router.concurrency && onTime(waiting, now) < l.router.fanout; {
 				c := l.next()
-				if c == nil && waiting == 0 && l.width < farthest && !satisfied() {
+				if c == nil && len(waiting) == 0 && l.width < farthest && !satisfied() {
 					l.width += closest
 					c = l.next()
 				}
@@ -201,26 +242,25 @@ func (l *lookup) answers(ctx context.Context, satisfied func() bool) iter.Seq[an
 					break
 				}
 				c.asked = true
-				waiting++
-				go func() { arrived <- l.ask(ctx, c.Known) }()
+				cost := c.cost(l.router.connected(c.Peer)) + spare
+				waiting[c.Peer] = now.Add(time.Duration(float64(cost) * l.router.pace.patience()))
+				go func() { arrived <- l.ask(ctx, c.Known, cost) }()
 			}
-			if waiting == 0 {
+			if len(waiting) == 0 {
 				return
 			}
+			hedge.Reset(untilLate(waiting, time.Now()))
 			select {
 			case <-ctx.Done():
 				return
-			case <-hedge.C:
-				// Those who were asked are slow: ask others beside them.
-				most = min(most+l.router.fanout, l.router.concurrency)
-				hedge.Reset(l.router.pace.patience())
+			case <-hedge.C: // somebody is late: another one is asked beside it
 			case a := <-arrived:
-				waiting--
+				delete(waiting, a.from)
 				if a.err != nil {
 					l.fail(ctx, a)
 					continue
 				}
-				l.router.pace.note(a.took)
+				l.router.pace.note(a.late)
 				l.learn(a.message.GetCloserPeers())
 				if !yield(a) {
 					return
@@ -228,6 +268,27 @@ func (l *lookup) answers(ctx context.Context, satisfied func() bool) iter.Seq[an
 			}
 		}
 	}
+}
+
+// onTime counts those whose answers can still be expected.
+func onTime(waiting map[peer.ID]time.Time, now time.Time) (count int) {
+	for _, late := range waiting {
+		if now.Before(late) {
+			count++
+		}
+	}
+	return count
+}
+
+// untilLate is when the next of those who are on time will be late.
+func untilLate(waiting map[peer.ID]time.Time, now time.Time) time.Duration {
+	until := lookupTimeout
+	for _, late := range waiting {
+		if now.Before(late) {
+			until = min(until, late.Sub(now))
+		}
+	}
+	return until
 }
 
 // fail passes a peer over, here and in later lookups if it is to blame.
@@ -260,10 +321,10 @@ func (l *lookup) learn(named []*pb.Message_Peer) {
 	}
 }
 
-func (l *lookup) ask(ctx context.Context, to Known) answer {
+func (l *lookup) ask(ctx context.Context, to Known, cost time.Duration) answer {
 	began := time.Now()
 	message, err := l.router.ask(ctx, to, l.request)
-	return answer{from: to.Peer, message: message, took: time.Since(began), err: err}
+	return answer{from: to.Peer, message: message, late: float64(time.Since(began)) / float64(cost), err: err}
 }
 
 // dialError is a failure to reach a peer at all.
@@ -346,36 +407,46 @@ func (r *Router) connected(p peer.ID) bool {
 	return r.dht.Host().Network().Connectedness(p) == network.Connected
 }
 
-// pace is how long answers took, to know when one is late.
+// pace is how long the last answers took, as multiples of what was expected: how wrong
+// expectations are is different in every network.
 type pace struct {
 	mu   sync.Mutex // guards the fields below
-	last [64]time.Duration
+	last [64]float64
 	next int
 	full bool
 }
 
-func (p *pace) note(took time.Duration) {
+func (p *pace) note(late float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.last[p.next] = took
+	p.last[p.next] = late
 	if p.next++; p.next == len(p.last) {
 		p.next, p.full = 0, true
 	}
 }
 
-// patience is the 80th percentile of the last answers.
-func (p *pace) patience() time.Duration {
+const (
+	// usual is how long to wait for an answer before there is experience, and least and
+	// most bound what experience can say.
+	usual, least, most = 1.5, 1.1, 4.0
+	// experience is how many answers are one.
+	experience = 8
+)
+
+// patience is after which multiple of the expected time an answer is late: four of five
+// came before.
+func (p *pace) patience() float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	took := p.last[:p.next]
+	answers := p.last[:p.next]
 	if p.full {
-		took = p.last[:]
+		answers = p.last[:]
 	}
-	if len(took) < 8 {
-		return firstHedge
+	if len(answers) < experience {
+		return usual
 	}
-	sorted := slices.Sorted(slices.Values(took))
-	return max(sorted[len(sorted)*4/5], 10*time.Millisecond)
+	sorted := slices.Sorted(slices.Values(answers))
+	return min(max(sorted[len(sorted)*4/5], least), most)
 }
 
 const (

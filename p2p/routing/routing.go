@@ -64,6 +64,9 @@ type Config struct {
 	Fanout int
 	// Concurrency is how many peers a lookup asks at most at once. Default: 10.
 	Concurrency int
+	// PerBlock is how many peers of one public network block (IPv4 /24, IPv6 /48) count
+	// among the closest to a key. Default: 3. Negative: no bound, for simulations.
+	PerBlock int
 	// Keep is what to keep announced; nil: nothing.
 	Keep Kept
 	// KeepEvery is the time between announcements of everything in Keep. Records
@@ -87,6 +90,7 @@ type Router struct {
 
 	directory           Directory
 	fanout, concurrency int
+	perBlock            int
 	paths               paths
 	pace                pace
 
@@ -114,7 +118,7 @@ func New(d *dht.IpfsDHT, cfg Config) (*Router, error) {
 	}
 	r := &Router{
 		dht: d, heads: cfg.Heads, values: cfg.Values, protocol: cfg.Protocol, keep: cfg.Keep, every: cfg.KeepEvery, log: cfg.Logger,
-		directory: cfg.Directory, fanout: cmp.Or(cfg.Fanout, 5), concurrency: cmp.Or(cfg.Concurrency, 10),
+		directory: cfg.Directory, fanout: cmp.Or(cfg.Fanout, 5), concurrency: cmp.Or(cfg.Concurrency, 10), perBlock: cmp.Or(cfg.PerBlock, 3),
 		paths: paths{peers: map[peer.ID]path{}}, again: make(chan struct{}, 1),
 	}
 	r.concurrency = max(r.concurrency, r.fanout)
@@ -178,7 +182,8 @@ func (r *Router) storeAtClosest(ctx context.Context, key string, tell func(ctx c
 	return told, nil
 }
 
-// closestTo are the up to 20 peers closest to a key that answer.
+// closestTo are the peers closest to a key that answer: up to 20, or 60 where somebody
+// seems to crowd them out.
 func (r *Router) closestTo(ctx context.Context, key string) []Known {
 	l := r.newLookup(pb.Message_FIND_NODE, []byte(key))
 	answered := map[peer.ID]bool{}
@@ -186,8 +191,8 @@ func (r *Router) closestTo(ctx context.Context, key string) []Known {
 		answered[a.from] = true
 	}
 	var peers []Known
-	for _, c := range l.contacts { // the closest first
-		if answered[c.Peer] && len(peers) < closest {
+	for _, c := range l.near() { // the closest first
+		if answered[c.Peer] {
 			peers = append(peers, c.Known)
 		}
 	}
