@@ -19,6 +19,7 @@ func (e *Engine) Describe(ctx context.Context, ref shared.Ref) (shared.PackageDe
 	if err != nil {
 		return shared.PackageDetails{}, named(err, "info %s", ref)
 	}
+	e.secondOpinion(rel.Publisher)
 	details := shared.PackageDetails{
 		PackageSummary: summaryOf(rel),
 		Digest:         rel.Archive.Digest, Size: rel.Archive.Size, FileCount: rel.Files,

@@ -97,6 +97,7 @@ type Engine struct {
 	folders  *folderLocks
 	learned  learning
 	passing  passing
+	asking   asking
 
 	closing   context.Context // ends when Close begins
 	cancel    context.CancelFunc

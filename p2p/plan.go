@@ -66,6 +66,7 @@ func (e *Engine) plan(ctx context.Context, req shared.InstallRequest) (*plan, er
 		if err := p.warn(ctx, e, s, pkg.Deprecation); err != nil {
 			return nil, err
 		}
+		e.secondOpinion(rel.Publisher)
 		p.steps = append(p.steps, s)
 	}
 	return p, p.checkConsent(req)
