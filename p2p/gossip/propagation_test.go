@@ -1,6 +1,7 @@
 package gossip_test
 
 import (
+	"cmp"
 	"container/heap"
 	"fmt"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"ggen.dev/marketplace/p2p/node"
@@ -18,17 +20,12 @@ import (
 )
 
 // TestPropagation measures how fast an announcement reaches everybody, against what the
-// links between connected peers allow. GGEN_TEST_PEERS makes the network larger; 1,000
-// peers take minutes. It fails if somebody is left out, however long it took: times are
+// links between connected peers allow. GGEN_TEST_PEERS makes the network larger, and
+// GGEN_TEST_CONNECTIONS keeps it as sparse as a large one: about twice as many
+// connections for each peer, and none that the DHT adds. It fails if somebody is left out, however long it took: times are
 // for the report.
 func TestPropagation(t *testing.T) {
-	peers := 16
-	if text := os.Getenv("GGEN_TEST_PEERS"); text != "" {
-		var err error
-		if peers, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	peers, sparse := setting(t, "GGEN_TEST_PEERS", 16), setting(t, "GGEN_TEST_CONNECTIONS", 0)
 	synctest.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 2))
 		between := func(from, to int) time.Duration { // 20 to 100 ms one way, the same in both directions
@@ -41,7 +38,10 @@ func TestPropagation(t *testing.T) {
 		numbers := map[peer.ID]int{}
 		for i := range peers {
 			cfg := net.Config(t, i, node.Config{})
-			for range min(i, 8) { // a random graph: nobody knows all
+			if sparse > 0 {
+				cfg.DHTOptions = []dht.Option{dht.DisableAutoRefresh()}
+			}
+			for range min(i, cmp.Or(sparse, 8)) { // a random graph: nobody knows all
 				cfg.Bootstrap = append(cfg.Bootstrap, nodes[random.IntN(i)].Addresses()...)
 			}
 			n := p2ptest.Open(t, cfg)
@@ -53,7 +53,7 @@ func TestPropagation(t *testing.T) {
 		for round := range 10 {
 			sender := random.IntN(peers)
 			floor := shortest(sender, nodes, numbers, between)
-			message := fmt.Sprint("announcement ", round)
+			message := fmt.Sprintf("announcement %-887d", round) // 900 bytes
 			began := time.Now()
 			if _, err := listeners[sender].topic.Announce(t.Context(), []byte(message)); err != nil {
 				t.Fatal(err)
@@ -82,6 +82,19 @@ func TestPropagation(t *testing.T) {
 			peers, degree/peers, took[len(took)/2].Round(time.Millisecond), took[len(took)*95/100].Round(time.Millisecond),
 			took[len(took)*99/100].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond), float64(ratios[len(ratios)/2])/100)
 	})
+}
+
+func setting(t testing.TB, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
 }
 
 // shortest are the times that a message needs from one host to each other one at least,

@@ -15,15 +15,16 @@ import (
 
 // The mesh of gossipsub: how many neighbours an announcement is sent on to at once.
 // Announcements are rare and small, and that they arrive early is what they are for,
-// so it is twice the library's: docs/benchmarks/gossip.md has what was tried. The rest
+// so it is four times the library's: nearly all of the neighbours that a peer of a large
+// network has. docs/benchmarks/gossip.md has what was tried and what it costs. The rest
 // are the library's defaults (heartbeat 1 s, history of 5 heartbeats of which 3 are
 // advertised).
 const (
-	meshDegree = 12
-	meshLeast  = 8
-	meshMost   = 18
-	meshOut    = 4 // of them dialled by this peer, so that nobody else can choose them all
-	meshScore  = 6 // of them kept for their score when there are too many
+	meshDegree = 24
+	meshLeast  = 16
+	meshMost   = 36
+	meshOut    = 8  // of them dialled by this peer, so that nobody else can choose them all
+	meshScore  = 12 // of them kept for their score when there are too many
 
 	// dontWant is the size from which neighbours are told at once that a message has
 	// arrived and is not needed again, in bytes. Most announcements are larger.
