@@ -62,6 +62,7 @@ func newDHT(h host.Host, cfg Config) (*dht.IpfsDHT, *records.ValueStore, protoco
 		dht.MaxRecordAge(maxRecordAge),
 		dht.RoutingTableRefreshQueryTimeout(refreshQuery),
 		dht.AddressFilter(advertised),
+		dht.RoutingTablePeerDiversityFilter(newDiversity(h)),
 	}
 	d, err := dht.New(h, append(options, cfg.DHTOptions...)...)
 	if err != nil {
