@@ -44,31 +44,37 @@ const (
 	reachOutTo    = 3
 )
 
-// Bootstrap dials every address and says what happened, in the order of addrs.
+// Bootstrap dials every address and says what happened, in the order of addrs. A
+// name (/dnsaddr/…) is reached when one of the peers is that it stands for.
 // It runs at most 16 dials at once, each for at most 5 s. Addresses of one peer
 // share a dial, and a peer that is connected already is not dialled again.
 //
 // Errors in an outcome: INVALID_ARGUMENT for an address that makes no sense, is
 // the node's own, answers with another peer ID (metadata expected, actual) or
-// belongs to another network; TIMEOUT; NO_PEERS when nobody answers there;
+// belongs to another network; NOT_FOUND for a name that stands for nobody; TIMEOUT;
+// NO_PEERS when nobody answers there;
 // CANCELED and DEADLINE_EXCEEDED of ctx.
 func (n *Node) Bootstrap(ctx context.Context, addrs []string) []shared.DialOutcome {
 	outcomes := make([]shared.DialOutcome, len(addrs))
-	var parsed []peer.AddrInfo
+	meant := make([][]peer.AddrInfo, len(addrs)) // the peers that each address stands for
+	var resolving errgroup.Group
+	resolving.SetLimit(dialsAtOnce)
 	for i, s := range addrs {
 		outcomes[i].Address = s
-		info, err := parsePeerAddr(s)
-		switch {
-		case i >= MaxBootstrap:
+		if i >= MaxBootstrap {
 			outcomes[i].Err = shared.NewError(shared.ReasonLimitExceeded, "bootstrap address %d of %d; %d are allowed", i+1, len(addrs), MaxBootstrap)
-		case err != nil:
-			outcomes[i].Err = shared.AsError(err)
-		default:
-			outcomes[i].PeerID = info.ID.String()
-			parsed = append(parsed, info)
+			continue
 		}
+		resolving.Go(func() error {
+			var err error
+			if meant[i], err = n.peersOf(ctx, s); err != nil {
+				outcomes[i].Err = shared.AsError(err)
+			}
+			return nil
+		})
 	}
-	targets := mergeByPeer(parsed)
+	_ = resolving.Wait() // failures are kept for each address
+	targets := mergeByPeer(slices.Concat(meant...))
 	failures := make([]error, len(targets))
 	took := make([]time.Duration, len(targets))
 	var dials errgroup.Group
@@ -81,16 +87,36 @@ func (n *Node) Bootstrap(ctx context.Context, addrs []string) []shared.DialOutco
 			return nil
 		})
 	}
-	_ = dials.Wait() // failures are kept for each address
+	_ = dials.Wait() // failures are kept for each peer
 	for i := range outcomes {
-		at := slices.IndexFunc(targets, func(t peer.AddrInfo) bool { return t.ID.String() == outcomes[i].PeerID })
-		if outcomes[i].Err != nil || at < 0 {
-			continue
+		for k, info := range meant[i] { // the first that can be reached, or else the first
+			at := slices.IndexFunc(targets, func(t peer.AddrInfo) bool { return t.ID == info.ID })
+			if k > 0 && failures[at] != nil {
+				continue
+			}
+			outcomes[i].PeerID, outcomes[i].Took = info.ID.String(), took[at]
+			if outcomes[i].Err = dialError(outcomes[i].Address, info.ID, failures[at]); outcomes[i].Err == nil {
+				break
+			}
 		}
-		outcomes[i].Took = took[at]
-		outcomes[i].Err = dialError(outcomes[i].Address, targets[at].ID, failures[at])
 	}
 	return outcomes
+}
+
+// peersOf are the peers that a bootstrap address stands for: one, unless it is a name.
+func (n *Node) peersOf(ctx context.Context, address string) ([]peer.AddrInfo, error) {
+	if !isName(address) {
+		info, err := parsePeerAddr(address)
+		if err != nil {
+			return nil, err
+		}
+		return []peer.AddrInfo{info}, nil
+	}
+	name, err := parseName(address)
+	if err != nil {
+		return nil, err
+	}
+	return n.resolve(ctx, name)
 }
 
 // stayJoined dials until somebody is connected, and again whenever nobody is.
@@ -129,7 +155,11 @@ func (n *Node) stayJoined(ctx context.Context) {
 
 // reachOut dials a few peers that were met before and are not connected.
 func (n *Node) reachOut(ctx context.Context) {
-	targets := slices.DeleteFunc(mergeByPeer(append(slices.Clone(n.bootstrap), n.known.list()...)), func(p peer.AddrInfo) bool {
+	others := n.resolveAll(ctx, n.names, false)
+	if finder := n.finder.Load(); finder != nil && n.members.count() < enough {
+		others = append(others, (*finder)(ctx, 2*reachOutTo)...)
+	}
+	targets := slices.DeleteFunc(mergeByPeer(slices.Concat(n.bootstrap, others, n.known.list())), func(p peer.AddrInfo) bool {
 		return p.ID == n.host.ID() || n.host.Network().Connectedness(p.ID) == network.Connected
 	})
 	rand.Shuffle(len(targets), func(i, j int) { targets[i], targets[j] = targets[j], targets[i] })
@@ -143,23 +173,34 @@ func (n *Node) reachOut(ctx context.Context) {
 	_ = dials.Wait() // what failed is logged
 }
 
-// dialAll dials the bootstrap addresses and then the remembered peers.
+// dialAll dials the bootstrap addresses, the remembered peers, and those that names
+// stand for.
 func (n *Node) dialAll(ctx context.Context, round int) {
-	targets := mergeByPeer(append(slices.Clone(n.bootstrap), n.known.list()...))
+	named := make(chan []peer.AddrInfo, 1)
 	var dials errgroup.Group
 	dials.SetLimit(dialsAtOnce)
-	for i, target := range targets {
-		if ctx.Err() != nil {
-			break
+	dials.Go(func() error { // beside the others: name resolution may take its time
+		named <- n.resolveAll(ctx, n.names, round == 0)
+		return nil
+	})
+	dial := func(targets []peer.AddrInfo, asked int) { // the first asked were asked for by the user
+		for i, target := range targets {
+			if ctx.Err() != nil {
+				break
+			}
+			if target.ID == n.host.ID() || i >= asked && n.members.count() >= enough {
+				continue
+			}
+			dials.Go(func() error {
+				n.dialAndLog(ctx, target, i < asked && round == 0)
+				return nil
+			})
 		}
-		if target.ID == n.host.ID() || i >= len(n.bootstrap) && n.members.count() >= enough {
-			continue
-		}
-		dials.Go(func() error {
-			n.dialAndLog(ctx, target, i < len(n.bootstrap) && round == 0)
-			return nil
-		})
 	}
+	dial(n.bootstrap, len(n.bootstrap))
+	dial(n.known.list(), 0)
+	found := <-named
+	dial(found, len(found))
 	_ = dials.Wait() // every dial has logged its own failure
 }
 
@@ -288,19 +329,26 @@ func causeOf(address string, err error) error {
 	return err
 }
 
-func parseBootstrap(addrs []string) ([]peer.AddrInfo, error) {
+func parseBootstrap(addrs []string) (infos []peer.AddrInfo, names []ma.Multiaddr, err error) {
 	if len(addrs) > MaxBootstrap {
-		return nil, shared.NewError(shared.ReasonInvalidArgument, "%d bootstrap addresses; %d are allowed", len(addrs), MaxBootstrap)
+		return nil, nil, shared.NewError(shared.ReasonInvalidArgument, "%d bootstrap addresses; %d are allowed", len(addrs), MaxBootstrap)
 	}
-	infos := make([]peer.AddrInfo, 0, len(addrs))
 	for _, s := range addrs {
+		if isName(s) {
+			name, err := parseName(s)
+			if err != nil {
+				return nil, nil, err
+			}
+			names = append(names, name)
+			continue
+		}
 		info, err := parsePeerAddr(s)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		infos = append(infos, info)
 	}
-	return infos, nil
+	return infos, names, nil
 }
 
 // parsePeerAddr reads a multiaddr that ends in /p2p/<peer ID>.

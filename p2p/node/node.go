@@ -19,6 +19,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -30,6 +31,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+	madns "github.com/multiformats/go-multiaddr-dns"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -45,8 +48,11 @@ type Config struct {
 	// Listen are multiaddrs of TCP or QUIC (…/udp/N/quic-v1). Port 0 means the
 	// port of the last run if it is free, else any. Default: [DefaultListen].
 	Listen []string
-	// Bootstrap are multiaddrs that end in /p2p/<peer ID>; at most [MaxBootstrap].
+	// Bootstrap are multiaddrs that end in /p2p/<peer ID>, or names of several peers like
+	// /dnsaddr/bootstrap.example.org; at most [MaxBootstrap].
 	Bootstrap []string
+	// Resolver asks for such names. Default: the system's.
+	Resolver madns.BasicResolver
 	// DHTServer makes the node answer DHT queries always. Otherwise it does so
 	// until it learns that other peers cannot reach it.
 	DHTServer bool
@@ -90,6 +96,9 @@ type Node struct {
 	members   *members
 	known     *known
 	bootstrap []peer.AddrInfo
+	names     []ma.Multiaddr // bootstrap addresses that stand for several peers
+	resolver  *madns.Resolver
+	finder    atomic.Pointer[func(ctx context.Context, most int) []peer.AddrInfo]
 
 	lifetime  context.Context // ends when Close begins
 	cancel    context.CancelFunc
@@ -121,12 +130,15 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 			return nil, err
 		}
 	}
-	bootstrap, err := parseBootstrap(cfg.Bootstrap)
+	bootstrap, names, err := parseBootstrap(cfg.Bootstrap)
 	if err != nil {
 		return nil, err
 	}
 
-	n := &Node{network: cfg.Network, log: cfg.Logger, bootstrap: mergeByPeer(bootstrap)}
+	n := &Node{network: cfg.Network, log: cfg.Logger, bootstrap: mergeByPeer(bootstrap), names: names}
+	if n.resolver, err = newResolver(cfg.Resolver); err != nil {
+		return nil, shared.NewError(shared.ReasonInternal, "open node: %w", err)
+	}
 	n.lifetime, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -266,6 +278,12 @@ func (n *Node) Joined() <-chan struct{} { return n.members.joined }
 // the other from one goroutine, so a hook that has work to do hands it on. A
 // peer that goes and comes back in one moment is not reported.
 func (n *Node) OnPeer(hook func(p peer.ID, connected bool)) { n.members.addHook(hook) }
+
+// SetFinder tells the node how to find members that it has not met, for when it has few
+// neighbours: by the DHT, for example. find is called from one goroutine.
+func (n *Node) SetFinder(find func(ctx context.Context, most int) []peer.AddrInfo) {
+	n.finder.Store(&find)
+}
 
 // KnownPeers counts the members that this node has met, now or before, and would
 // dial after a restart.

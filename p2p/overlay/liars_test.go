@@ -95,8 +95,8 @@ func leading(a, b [32]byte) (bits int) {
 // than any honest peer: in one network block, or each in one of its own; before the head
 // was stored, or after.
 func TestLiarsHideNothing(t *testing.T) {
-	honest := setting(t, "GGEN_TEST_PEERS", 60)
-	const sybils = 40
+	honest := setting(t, "GGEN_TEST_PEERS", 12)
+	sybils := setting(t, "GGEN_TEST_SYBILS", 24)
 	for name, tc := range map[string]struct {
 		spread bool // the Sybils have a network block each
 		before bool // they are there before the head is stored
@@ -105,6 +105,9 @@ func TestLiarsHideNothing(t *testing.T) {
 		"of many blocks, after":  {true, false},
 		"of many blocks, before": {true, true},
 	} {
+		if honest < 30 && !(tc.spread && tc.before) {
+			continue // the hardest is enough for every day
+		}
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				random := mathrand.New(mathrand.NewPCG(3, 3))

@@ -82,7 +82,7 @@ func (l took) String() string {
 // GGEN_TEST_LINKS=uniform makes all links 20 to 100 ms. It fails if a record of the
 // living is not found; times are for the report (docs/benchmarks/lookups.md).
 func TestLookups(t *testing.T) {
-	peers, dead := setting(t, "GGEN_TEST_PEERS", 40), setting(t, "GGEN_TEST_DEAD", 20)
+	peers, dead := setting(t, "GGEN_TEST_PEERS", 26), setting(t, "GGEN_TEST_DEAD", 20)
 	records := min(peers/2, 200)
 	between := regions
 	if os.Getenv("GGEN_TEST_LINKS") == "uniform" {

@@ -8,10 +8,13 @@ package overlay
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"iter"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +46,12 @@ const (
 	firstPeers  = 3
 	repairEvery = time.Minute
 	syncTimeout = time.Minute
+
+	// rendezvousPeers is about how many peers can be found under the network's own key.
+	rendezvousPeers = 64
+
+	// findTimeout bounds the search for members whom this node has not met.
+	findTimeout = 5 * time.Second
 )
 
 // Config describes an [Overlay]. Identity and Heads are required.
@@ -73,6 +82,8 @@ type Overlay struct {
 	topic   *gossip.Topic
 	repair  *replicate.Replicator
 	routing *routing.Router
+
+	rendezvous shared.Digest // what members of the network "provide" to be found
 
 	met      atomic.Int32 // members that tables were compared with on meeting
 	lifetime context.Context
@@ -106,13 +117,14 @@ func Open(n *node.Node, cfg Config) (_ *Overlay, err error) {
 		return nil, err
 	}
 	if o.keeper, err = peertable.NewKeeper(n.Host(), o.table, peertable.KeeperConfig{
-		Key: cfg.Identity, Serves: func() bool { return n.DHTMode() == "server" }, Addrs: n.DHT().FilteredAddrs,
+		Key: cfg.Identity, Serves: o.serves, Addrs: n.DHT().FilteredAddrs,
 		Members: n.Connected, Announce: o.announce, Logger: cfg.Logger,
 	}); err != nil {
 		return nil, err
 	}
+	o.rendezvous = shared.DigestOf([]byte("ggen/rendezvous/" + n.Network()))
 	if o.routing, err = routing.New(n.DHT(), routing.Config{
-		Heads: cfg.Heads, Values: n.Values(), Protocol: n.DHTProtocol(), Directory: directory{o}, PerBlock: cfg.PerBlock, Keep: cfg.Keep, Logger: cfg.Logger,
+		Heads: cfg.Heads, Values: n.Values(), Protocol: n.DHTProtocol(), Directory: directory{o}, PerBlock: cfg.PerBlock, Keep: kept{o, cfg.Keep}, Logger: cfg.Logger,
 	}); err != nil {
 		return nil, err
 	}
@@ -123,6 +135,7 @@ func Open(n *node.Node, cfg Config) (_ *Overlay, err error) {
 			}
 		})
 	}
+	n.SetFinder(o.find)
 	n.OnPeer(o.meet)
 	o.repair.Start()
 	return o, nil
@@ -173,6 +186,70 @@ func (o *Overlay) meet(p peer.ID, connected bool) {
 			o.log.Debug("compare peer tables", "peer", p, "error", err)
 		}
 	})
+}
+
+// serves tells whether this node answers DHT queries.
+func (o *Overlay) serves() bool { return o.node.DHTMode() == "server" }
+
+// find gives members of the network to dial: some from the peer table, or, while it
+// has too few, those who have announced themselves under the network's own key in the
+// DHT.
+func (o *Overlay) find(ctx context.Context, most int) (infos []peer.AddrInfo) {
+	var anywhere [32]byte
+	_, _ = rand.Read(anywhere[:]) // never fails, see crypto/rand
+	for _, c := range o.table.Closest(anywhere, most) {
+		infos = append(infos, peer.AddrInfo{ID: c.Peer, Addrs: c.Addrs})
+	}
+	if len(infos) == most {
+		return infos
+	}
+	ctx, cancel := context.WithTimeout(ctx, findTimeout)
+	defer cancel()
+	stop := context.AfterFunc(o.lifetime, cancel)
+	defer stop()
+	for info := range o.routing.Providers(ctx, o.rendezvous, most-len(infos)) {
+		infos = append(infos, info)
+	}
+	return infos
+}
+
+// meets tells whether this node announces itself under the network's own key: about
+// rendezvousPeers do, so that the 20 peers which keep the answers are not asked to keep
+// the whole network.
+func (o *Overlay) meets() bool {
+	if o.node.DHTMode() != "server" {
+		return false
+	}
+	key := peertable.Key(o.node.PeerID())
+	return float64(binary.BigEndian.Uint64(key[:]))/math.MaxUint64*float64(o.table.Size()) < rendezvousPeers
+}
+
+// kept is what this node keeps announced: what the caller says, and that it is there.
+type kept struct {
+	o    *Overlay
+	more routing.Kept
+}
+
+// Heads implements routing.Kept.
+func (k kept) Heads() iter.Seq2[shared.PublisherID, []byte] {
+	if k.more == nil {
+		return func(func(shared.PublisherID, []byte) bool) {}
+	}
+	return k.more.Heads()
+}
+
+// Digests implements routing.Kept.
+func (k kept) Digests() iter.Seq[shared.Digest] {
+	return func(yield func(shared.Digest) bool) {
+		if k.o.meets() && !yield(k.o.rendezvous) || k.more == nil {
+			return
+		}
+		for digest := range k.more.Digests() {
+			if !yield(digest) {
+				return
+			}
+		}
+	}
 }
 
 // announce hands this node's new record to the network.
