@@ -174,7 +174,7 @@ func (e *Engine) indexCatalogue() {
 
 func docOf(pkg catalog.Package) search.Doc {
 	newest := pkg.Newest()
-	doc := search.Doc{Summary: summaryOf(newest), Keywords: newest.Keywords}
+	doc := search.Doc{Summary: summaryOf(newest), Keywords: newest.Keywords, Readme: newest.Readme}
 	doc.Summary.Deprecated = pkg.Deprecation != nil
 	return doc
 }
