@@ -29,8 +29,9 @@ type term struct {
 func (t *term) dense() bool { return t.docs == nil }
 
 // A term is stored dense from denseFrom documents on, if one document in denseShare has
-// it: five bytes for each that does then are more than one for everybody, and arrays
-// without gaps are read faster. It stays so until half of that are left.
+// it: five bytes for each that does are then more than one for everybody. It stays so
+// until half of that are left. Passing over gaps takes a little time, which is why it is
+// not done for less.
 const (
 	denseFrom  = 1024
 	denseShare = 4
