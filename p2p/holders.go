@@ -37,13 +37,10 @@ func (e *Engine) lookUpHolders(ctx context.Context, p popularity.Package) (found
 		if pkg.Publisher != p.Publisher {
 			continue
 		}
-		if e.node.RoutingTableSize() == 0 {
-			return nil, false
-		}
 		for info := range e.routing.Providers(ctx, pkg.Newest().Archive.Digest, routing.MaxProviders) {
 			found = append(found, popularity.Peer{ID: info.ID.String(), Addresses: e.addressesOf(info)})
 		}
-		return found, true
+		return found, len(found) > 0 || e.node.RoutingTableSize() > 0
 	}
 	return nil, false
 }

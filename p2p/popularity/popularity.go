@@ -9,7 +9,8 @@
 // one after the other, and never again within a day ([Survey]).
 //
 // It is not a count of downloads, and no reason to trust a package: whoever has hundreds
-// of networks can still appear to be [MaxHolders] peers. It asks nobody itself; how to
+// of networks can still appear to be [MaxHolders] peers, and so can a peer that keeps the
+// records and makes some up. It asks nobody itself; how to
 // look up providers is for others to know (package routing), and how much their number
 // is worth as well (package search).
 package popularity

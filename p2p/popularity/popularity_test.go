@@ -21,6 +21,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// pass lets the virtual time of a bubble pass.
+func pass(d time.Duration) { <-time.After(d) }
+
 func database(t testing.TB) *bbolt.DB {
 	t.Helper()
 	db, err := bbolt.Open(filepath.Join(t.TempDir(), "db"), 0o600, &bbolt.Options{NoSync: true})
@@ -74,15 +77,15 @@ func TestEstimate(t *testing.T) {
 		if !b.Fresh(p) {
 			t.Fatal("it is to be looked up again at once")
 		}
-		time.Sleep(popularity.FreshFor)
+		pass(popularity.FreshFor)
 		if b.Fresh(p) {
 			t.Fatal("it is fresh after a day")
 		}
-		time.Sleep(popularity.HalfLife - popularity.FreshFor)
+		pass(popularity.HalfLife - popularity.FreshFor)
 		about(t, b, p, 4)
 		observe(t, b, p, 2)
 		about(t, b, p, (8*0.5+2)/1.5)
-		time.Sleep(9 * popularity.HalfLife)
+		pass(9 * popularity.HalfLife)
 		if got, ok := b.Holders(p); ok {
 			t.Fatalf("after months %v", got)
 		}
@@ -101,7 +104,7 @@ func TestABurstFades(t *testing.T) {
 		days := func(n, count int) {
 			for range n {
 				observe(t, b, p, count)
-				time.Sleep(24 * time.Hour)
+				pass(24 * time.Hour)
 			}
 		}
 		days(60, 4)
@@ -109,7 +112,7 @@ func TestABurstFades(t *testing.T) {
 		if got, _ := b.Holders(p); got > 4+(popularity.MaxHolders-4)*0.11 {
 			t.Fatalf("one day makes 4 holders %.1f", got)
 		}
-		time.Sleep(24 * time.Hour)
+		pass(24 * time.Hour)
 		days(28, 4)
 		observe(t, b, p, 4)
 		if got, _ := b.Holders(p); got > 5 {
@@ -194,13 +197,13 @@ func TestBookIsBounded(t *testing.T) {
 		b := openBook(t, db)
 		for i := range popularity.MaxPackages + 2 {
 			if i == 10 {
-				time.Sleep(time.Hour) // those before are the oldest
+				pass(time.Hour) // those before are the oldest
 			}
 			if err := b.Observe(named(fmt.Sprintf("p%d", i)), nil); err != nil {
 				t.Fatal(err)
 			}
 			if i == 10 {
-				time.Sleep(time.Hour)
+				pass(time.Hour)
 			}
 		}
 		for _, b := range []*popularity.Book{b, openBook(t, db)} {

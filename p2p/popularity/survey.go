@@ -30,11 +30,12 @@ type Config struct {
 // Survey brings a book up to date about packages that are wanted, one after the other.
 // Its methods may be called concurrently.
 type Survey struct {
-	book    *Book
-	cfg     Config
-	queue   chan Package
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	book     *Book
+	cfg      Config
+	queue    chan Package
+	lifetime context.Context
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
 
 	mu      sync.Mutex // guards waiting
 	waiting map[Package]bool
@@ -58,9 +59,8 @@ func NewSurvey(book *Book, cfg Config) (*Survey, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Survey{book: book, cfg: cfg, queue: make(chan Package, maxQueue), waiting: map[Package]bool{}}
-	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel = cancel
-	s.running.Go(func() { s.run(ctx) })
+	s.lifetime, s.cancel = context.WithCancel(context.Background())
+	s.running.Go(s.run)
 	return s, nil
 }
 
@@ -89,33 +89,33 @@ func (s *Survey) Close() error {
 	return nil
 }
 
-func (s *Survey) run(ctx context.Context) {
+func (s *Survey) run() {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
 		select {
-		case <-ctx.Done():
+		case <-s.lifetime.Done():
 			return
 		case <-pause.C:
 		}
 		select {
-		case <-ctx.Done():
+		case <-s.lifetime.Done():
 			return
 		case p := <-s.queue:
-			s.observe(ctx, p)
+			s.observe(p)
 			pause.Reset(s.cfg.Every)
 		}
 	}
 }
 
-func (s *Survey) observe(ctx context.Context, p Package) {
+func (s *Survey) observe(p Package) {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.waiting, p)
 	}()
-	found, asked := s.cfg.Lookup(ctx, p)
-	if !asked || ctx.Err() != nil {
+	found, asked := s.cfg.Lookup(s.lifetime, p)
+	if !asked || s.lifetime.Err() != nil {
 		return // what a lookup has found that was interrupted is not all there is
 	}
 	if err := s.book.Observe(p, found); err != nil {

@@ -46,20 +46,20 @@ func TestSurveyAsksOneAfterTheOther(t *testing.T) {
 		s, l := survey(t, b)
 		s.Want(named("a"), named("b"))
 		s.Want(named("a"), named("c"))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		synctest.Wait()
 		if fmt.Sprint(l.asked, l.at) != "[a b c] [0s 2.5s 5s]" || l.changed["c"] != 5 {
 			t.Fatalf("asked for %v at %v, changed %v", l.asked, l.at, l.changed)
 		}
 		s.Want(named("a"))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		synctest.Wait()
 		if len(l.asked) != 3 {
 			t.Fatalf("what is fresh was looked up again: %v", l.asked)
 		}
-		time.Sleep(popularity.FreshFor)
+		pass(popularity.FreshFor)
 		s.Want(named("a"))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		synctest.Wait()
 		if len(l.asked) != 4 {
 			t.Fatalf("what is old was not looked up again: %v", l.asked)
@@ -73,14 +73,14 @@ func TestSurveyBelievesNobodyWhoWasNotAsked(t *testing.T) {
 		s, l := survey(t, b)
 		l.offline = true
 		s.Want(named("a"))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		synctest.Wait()
 		if _, ok := b.Holders(named("a")); ok || len(l.changed) > 0 {
 			t.Fatal("a lookup that asked nobody was an observation")
 		}
 		l.offline = false
 		s.Want(named("a"))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		synctest.Wait()
 		about(t, b, named("a"), 5)
 	})
@@ -93,7 +93,7 @@ func TestSurveyIsBoundedAndCloses(t *testing.T) {
 		for i := range 10_000 {
 			s.Want(named(fmt.Sprintf("p%d", i)))
 		}
-		time.Sleep(2 * time.Hour)
+		pass(2 * time.Hour)
 		synctest.Wait()
 		if len(l.asked) > 300 {
 			t.Fatalf("%d lookups", len(l.asked))
