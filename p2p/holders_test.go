@@ -122,3 +122,22 @@ func TestHolders(t *testing.T) {
 		t.Error("the reputable holder is forgotten after a restart")
 	}
 }
+
+// TestWhoGaveAPackageIsAHolder: also where nobody can be asked who else is one.
+func TestWhoGaveAPackageIsAHolder(t *testing.T) {
+	a := open(t, t.TempDir())
+	publish(t, a, "given", "1.0.0")
+	b := open(t, t.TempDir(), address(t, a))
+	connected(t, b, 1)
+	eventually(t, "it is found", func() bool {
+		result, err := b.Search(t.Context(), shared.SearchQuery{})
+		return err == nil && result.Total == 1
+	})
+	if got := reputable(t, b, "", 0.1); got != "" {
+		t.Fatal("a holder is known before anything was given")
+	}
+	install(t, b, "given")
+	if got := reputable(t, b, "", 0.55); got != "given" {
+		t.Fatal("whoever has given it is no reputable holder")
+	}
+}
