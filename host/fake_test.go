@@ -167,6 +167,9 @@ func (s *folderSession) Info(ctx context.Context) (shared.EngineInfo, error) {
 	return shared.EngineInfo{Name: "marketplace", Version: "1.2.0", PID: 4711, InstanceID: "i-1"}, s.fault(ctx, "info")
 }
 
+// fakeReputation is that of the only other peer, which holds everything.
+const fakeReputation = 0.75
+
 func (s *folderSession) Search(ctx context.Context, q shared.SearchQuery) (shared.SearchResult, error) {
 	if err := s.fault(ctx, "search"); err != nil {
 		return shared.SearchResult{}, err
@@ -177,7 +180,7 @@ func (s *folderSession) Search(ctx context.Context, q shared.SearchQuery) (share
 	}
 	var result shared.SearchResult
 	for i, r := range all {
-		matches := strings.Contains(r.Name+" "+r.Description, q.Text) && (q.Category == "" || q.Category == r.Category) &&
+		matches := strings.Contains(r.Name+" "+r.Description, q.Text) && q.MinReputation <= fakeReputation && (q.Category == "" || q.Category == r.Category) &&
 			strings.HasPrefix(string(r.Publisher), string(q.Publisher))
 		if newest := i == 0 || all[i-1].Name != r.Name; matches && newest {
 			result.Packages = append(result.Packages, r.summary())
@@ -245,7 +248,7 @@ func (s *folderSession) Describe(ctx context.Context, ref shared.Ref) (shared.Pa
 		return shared.PackageDetails{}, err
 	}
 	return shared.PackageDetails{
-		PackageSummary: r.summary(), Digest: r.Digest, Size: 2048, FileCount: len(r.Files), Providers: 1, Held: true,
+		PackageSummary: r.summary(), Digest: r.Digest, Size: 2048, FileCount: len(r.Files), Providers: 1, Holders: 3, Held: true,
 		Versions: []shared.VersionInfo{{Version: r.Version, Digest: r.Digest}}, Extra: map[string]string{"edition": "2026"},
 		Dependencies: []shared.Dependency{{Name: "base", Constraint: "^1"}},
 	}, nil
@@ -484,7 +487,7 @@ func (s *folderSession) Status(ctx context.Context) (shared.NodeStatus, error) {
 
 func (s *folderSession) Peers(ctx context.Context, query shared.PeerQuery) (shared.PeerList, error) {
 	peer := shared.Peer{
-		ID: "12D3KooWOther", Addresses: []string{"/ip4/192.0.2.1/tcp/4001"}, Connected: true, Reputation: 0.75, SuccessfulRetrievals: 3, FailedRetrievals: 1,
+		ID: "12D3KooWOther", Addresses: []string{"/ip4/192.0.2.1/tcp/4001"}, Connected: true, Reputation: fakeReputation, SuccessfulRetrievals: 3, FailedRetrievals: 1,
 		LastSeen: time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC), PackagesProvided: 2, AvgResponseTime: 12500 * time.Microsecond, Agent: "evil\x1b]0;agent\x07",
 	}
 	if query.ID != "" && query.ID != peer.ID || query.MinReputation > peer.Reputation {

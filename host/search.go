@@ -18,8 +18,15 @@ func (p *program) searchCommand() *cli.Command {
 	return p.leaf(&cli.Command{
 		Name: "search", Usage: "find packages in the catalogue", ArgsUsage: "[WORD...]",
 		Description: `Searches the copy of the catalogue that this peer keeps: names, titles,
-descriptions, keywords, tags, categories and authors. Without words it lists
-everything.`,
+descriptions, keywords, tags, categories, authors and the beginning of readmes.
+Of packages that match about equally well, those that more peers hold come
+first. Without words it lists everything.
+
+--min-reputation leaves out what only peers may have that have served this one
+badly, or that it knows nothing of: a package stays if this peer knows a holder
+of that reputation (see "p2p peer-list"), which is a peer that has given it the
+package, or that the network has named as a provider when somebody here
+searched for the package, looked at it or installed it.`,
 		UsageText: `ggen marketplace search http service
 ggen marketplace search --category api --limit 5 --json`,
 		Flags: []cli.Flag{
@@ -27,6 +34,7 @@ ggen marketplace search --category api --limit 5 --json`,
 			&cli.StringFlag{Name: "tag", Usage: "only packages with `TAG`"},
 			&cli.StringFlag{Name: "publisher", Usage: "only packages of publisher `ID` (8 digits are enough if they are unique)"},
 			&cli.StringFlag{Name: "license", Usage: "only packages under `LICENSE`"},
+			&cli.Float64Flag{Name: "min-reputation", Usage: "only packages of which a holder is known with a reputation of at least `R` (0 to 1; a stranger has 0.5)"},
 			&cli.StringFlag{Name: "sort", Usage: "list them by `ORDER`: relevance (default), name or newest"},
 			&cli.IntFlag{Name: "limit", Value: 20, Usage: "at most `N` packages (1 to 1000; default 20)"},
 			&cli.IntFlag{Name: "offset", Usage: "leave out the first `N` packages"},
@@ -37,7 +45,7 @@ ggen marketplace search --category api --limit 5 --json`,
 func search(ctx context.Context, v *invocation) error {
 	query := shared.SearchQuery{
 		Text: strings.Join(v.args, " "), Category: v.flags.String("category"), Tag: v.flags.String("tag"),
-		License: v.flags.String("license"), Limit: v.flags.Int("limit"), Offset: v.flags.Int("offset"),
+		License: v.flags.String("license"), MinReputation: v.flags.Float64("min-reputation"), Limit: v.flags.Int("limit"), Offset: v.flags.Int("offset"),
 	}
 	if query.Limit < 1 || query.Limit > maxSearch {
 		return usage("--limit %d is not between 1 and %d", query.Limit, maxSearch)
@@ -46,6 +54,9 @@ func search(ctx context.Context, v *invocation) error {
 		if query.Sort = shared.SearchOrder(order); !slices.Contains(shared.SearchOrders(), query.Sort) {
 			return usage("--sort %s is not relevance, name or newest", order)
 		}
+	}
+	if !(query.MinReputation >= 0 && query.MinReputation <= 1) {
+		return usage("--min-reputation %v is not between 0 and 1", query.MinReputation)
 	}
 	if query.Offset < 0 {
 		return usage("--offset %d is negative", query.Offset)

@@ -24,8 +24,9 @@ func (e *Engine) Describe(ctx context.Context, ref shared.Ref) (shared.PackageDe
 		PackageSummary: summaryOf(rel),
 		Digest:         rel.Archive.Digest, Size: rel.Archive.Size, FileCount: rel.Files,
 		Keywords: rel.Keywords, Repository: rel.Repository,
-		Held: e.store.Has(rel.Archive.Digest), Providers: -1,
+		Held: e.store.Has(rel.Archive.Digest), Providers: -1, Holders: e.aboutHeld(keyOf(rel)),
 	}
+	e.survey.Want(keyOf(rel))
 	for _, dep := range rel.Dependencies {
 		details.Dependencies = append(details.Dependencies, shared.Dependency(dep))
 	}

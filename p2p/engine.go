@@ -28,6 +28,7 @@ import (
 	"ggen.dev/marketplace/p2p/gossip"
 	"ggen.dev/marketplace/p2p/node"
 	"ggen.dev/marketplace/p2p/overlay"
+	"ggen.dev/marketplace/p2p/popularity"
 	"ggen.dev/marketplace/p2p/publisher"
 	"ggen.dev/marketplace/p2p/replicate"
 	"ggen.dev/marketplace/p2p/reputation"
@@ -83,9 +84,11 @@ type Engine struct {
 	catalog    *catalog.Catalog
 	search     *search.Index
 	reputation *reputation.Book
+	holders    *popularity.Book
 	node       *node.Node
 	overlay    *overlay.Overlay
 	routing    *routing.Router // the overlay's
+	survey     *popularity.Survey
 	topic      *gossip.Topic
 	server     *transfer.Server
 	fetcher    *transfer.Client
@@ -144,6 +147,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	}
 	e.background(e.keepFresh)
 	e.background(e.keepPeers)
+	e.background(e.fadeHolders)
 	// Reading the catalogue leaves as much garbage as it is large, and an idle engine
 	// would keep that memory until it happens to need it.
 	e.background(func(context.Context) { debug.FreeOSMemory() })
@@ -181,6 +185,9 @@ func (e *Engine) openDisk() error {
 		return err
 	}
 	if e.shelf, err = trust.OpenShelf(e.db, e.log); err != nil {
+		return err
+	}
+	if e.holders, err = popularity.Open(e.db, e.reputation.Rank); err != nil {
 		return err
 	}
 	e.indexCatalogue()
@@ -239,6 +246,10 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 	e.opened(e.overlay.Close)
 	e.opened(e.savePeers)
 	e.routing = e.overlay.Routing()
+	if e.survey, err = popularity.NewSurvey(e.holders, popularity.Config{Lookup: e.lookUpHolders, Changed: e.rank, Logger: e.log}); err != nil {
+		return named(err, "count holders")
+	}
+	e.opened(e.survey.Close)
 	e.topic, err = gossip.Join(e.node.PubSub(), e.node.PeerID(), e.node.Network(), gossip.Config{Validate: e.judge, Deliver: e.hear, Logger: e.log})
 	if err != nil {
 		return named(err, "join the announcements")

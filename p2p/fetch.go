@@ -43,7 +43,8 @@ func (e *Engine) fetch(ctx context.Context, req shared.InstallRequest, s *step, 
 	if err != nil {
 		return e.explain(err, rel)
 	}
-	s.fetched, s.peers = stats.Fetched, stats.Peers
+	s.fetched, s.peers = stats.Fetched, len(stats.From)
+	e.noteProviders(rel, stats.From)
 	// Whoever installs a package serves it from now on.
 	e.background(func(ctx context.Context) { _, _ = e.routing.Provide(ctx, rel.Archive.Digest) })
 	return nil

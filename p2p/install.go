@@ -70,6 +70,9 @@ func (e *Engine) Install(ctx context.Context, req shared.InstallRequest, report 
 			}
 		}
 		receipt.Packages = append(receipt.Packages, step.installed())
+		if !req.Offline {
+			e.survey.Want(keyOf(step.release))
+		}
 	}
 	return receipt, nil
 }

@@ -148,7 +148,7 @@ func (e *Engine) passOn(id shared.PublisherID) {
 func (e *Engine) index(name string, id shared.PublisherID) {
 	for _, pkg := range e.catalog.Lookup(name) {
 		if pkg.Publisher == id {
-			e.search.Put(docOf(pkg))
+			e.search.Put(e.docOf(pkg))
 			return
 		}
 	}
@@ -163,7 +163,7 @@ func (e *Engine) indexCatalogue() {
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			for pkg := range packages {
-				e.search.Put(docOf(pkg))
+				e.search.Put(e.docOf(pkg))
 			}
 		})
 	}
@@ -172,10 +172,11 @@ func (e *Engine) indexCatalogue() {
 	workers.Wait()
 }
 
-func docOf(pkg catalog.Package) search.Doc {
+func (e *Engine) docOf(pkg catalog.Package) search.Doc {
 	newest := pkg.Newest()
-	doc := search.Doc{Summary: summaryOf(newest), Keywords: newest.Keywords}
+	doc := search.Doc{Summary: summaryOf(newest), Keywords: newest.Keywords, Readme: newest.Readme}
 	doc.Summary.Deprecated = pkg.Deprecation != nil
+	doc.Holders, _ = e.holders.Holders(keyOf(newest))
 	return doc
 }
 

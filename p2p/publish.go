@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strings"
 
@@ -16,6 +17,7 @@ import (
 	"ggen.dev/marketplace/p2p/gossip"
 	"ggen.dev/marketplace/p2p/manifest"
 	"ggen.dev/marketplace/p2p/publisher"
+	"ggen.dev/marketplace/p2p/readme"
 	"ggen.dev/marketplace/shared"
 )
 
@@ -73,7 +75,14 @@ func (e *Engine) draft(packed *archive.Packed) (draft, error) {
 		return draft{}, named(err, "publish %s", m.Name)
 	}
 	d := draft{packed: packed, manifest: m, remarks: remarks, index: index, body: releaseOf(m, packed.Index, index)}
-	d.entry, err = publisher.Entry{Kind: publisher.KindRelease, Publisher: e.ring.ID(), Time: e.now().Unix(), Release: &d.body}.Encode()
+	if d.body.Readme, err = excerptOf(m, packed); err != nil {
+		return draft{}, named(err, "publish %s: read its readme", m.Name)
+	}
+	state := publisher.Entry{Kind: publisher.KindRelease, Publisher: e.ring.ID(), Time: e.now().Unix(), Release: &d.body}
+	if d.entry, err = state.Encode(); err != nil && d.body.Readme != "" {
+		d.body.Readme = "" // everything else that a release says goes before it
+		d.entry, err = state.Encode()
+	}
 	if err != nil {
 		return draft{}, shared.NewError(shared.ReasonInvalidManifest, "%s: %w", m.File, err).With("file", m.File)
 	}
@@ -242,6 +251,20 @@ func readManifest(packed *archive.Packed) (*manifest.Manifest, []shared.Finding,
 		return nil, nil, err
 	}
 	return manifest.Parse(file, data)
+}
+
+// excerptOf is what searches look at of the readme: of the file that the manifest names,
+// or else of the one that is called so.
+func excerptOf(m *manifest.Manifest, packed *archive.Packed) (string, error) {
+	file := path.Clean(m.Readme)
+	if _, ok := packed.Index.File(file); !ok {
+		file = readme.Find(topLevel(packed.Index))
+	}
+	if file == "" {
+		return "", nil
+	}
+	start, err := packed.ReadStart(file, readme.MaxSource)
+	return readme.Excerpt(start, publisher.MaxReadme), err
 }
 
 // executables lets the manifest say which files are executable: what a file's mode is

@@ -2,10 +2,12 @@ package p2p
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
 	"ggen.dev/marketplace/p2p/catalog"
+	"ggen.dev/marketplace/p2p/search"
 	"ggen.dev/marketplace/shared"
 )
 
@@ -20,13 +22,25 @@ func (e *Engine) Search(ctx context.Context, query shared.SearchQuery) (shared.S
 	if query.Sort != "" && !slices.Contains(shared.SearchOrders(), query.Sort) {
 		return shared.SearchResult{}, shared.NewError(shared.ReasonInvalidArgument, "there is no order %q", query.Sort)
 	}
+	if !(query.MinReputation >= 0 && query.MinReputation <= 1) {
+		return shared.SearchResult{}, shared.NewError(shared.ReasonInvalidArgument, "a least reputation of %v: it lies between 0 and 1", query.MinReputation)
+	}
+	var among map[search.Key]bool
+	if query.MinReputation > 0 {
+		among = e.heldByReputable(query.MinReputation)
+	}
 	var result shared.SearchResult
-	result.Packages, result.Total = e.search.Search(query)
+	result.Packages, result.Total = e.search.SearchAmong(query, among)
 	if result.Total == 0 && e.stillLearning() {
 		if err := e.learn(ctx); err != nil {
 			return result, err
 		}
-		result.Packages, result.Total = e.search.Search(query)
+		result.Packages, result.Total = e.search.SearchAmong(query, among)
+	}
+	if among != nil {
+		result.Diagnostics = append(result.Diagnostics, e.explainAmong(query, result.Total)...)
+	} else if strings.TrimSpace(query.Text) != "" {
+		e.surveyResults(result.Packages)
 	}
 	if len(e.node.Connected()) == 0 {
 		result.Diagnostics = append(result.Diagnostics, shared.Diagnostic{
@@ -36,6 +50,22 @@ func (e *Engine) Search(ctx context.Context, query shared.SearchQuery) (shared.S
 		})
 	}
 	return result, nil
+}
+
+// explainAmong looks at what a least reputation has left out: its holders may only not
+// be known yet, and are looked up now.
+func (e *Engine) explainAmong(query shared.SearchQuery, total int) []shared.Diagnostic {
+	packages, all := e.search.Search(query)
+	if strings.TrimSpace(query.Text) != "" {
+		e.surveyResults(packages)
+	}
+	if total > 0 || all == 0 {
+		return nil
+	}
+	return []shared.Diagnostic{{
+		Severity: shared.SeverityInfo, Message: fmt.Sprintf("%d packages match, and no holder with a reputation of %v is known of any", all, query.MinReputation),
+		Hint: "holders become known by installs, and by lookups that searches and `ggen marketplace info` begin: try again in a moment, or lower --min-reputation",
+	}}
 }
 
 const connectHint = "connect to a peer: `ggen marketplace p2p bootstrap ADDRESS`, or set GGEN_P2P_BOOTSTRAP"

@@ -7,14 +7,18 @@ import (
 
 // SearchQuery asks for packages. Zero values do not filter.
 type SearchQuery struct {
-	Text      string // words; ranked over name, title, description, keywords, tags, category, author
+	Text      string // words; ranked over name, title, keywords, tags, category, author, description, beginning of the readme
 	Category  string
 	Tag       string
 	Publisher PublisherID // full ID or an unambiguous prefix of at least [MinPublisherPrefix]
 	License   string
-	Sort      SearchOrder // empty: SortRelevance
-	Limit     int         // 0 means 20; at most 1000
-	Offset    int
+	// MinReputation leaves out packages of which no holder is known with at least this
+	// reputation, 0 to 1: a peer that has given their content to this one, or that the
+	// network has named as a provider. One that was never met has 0.5 (see [Peer]).
+	MinReputation float64
+	Sort          SearchOrder // empty: SortRelevance
+	Limit         int         // 0 means 20; at most 1000
+	Offset        int
 }
 
 // SearchOrder says in which order a search lists packages. Equal ones follow by name,
@@ -68,6 +72,7 @@ type PackageDetails struct {
 	Versions     []VersionInfo // newest first
 	Held         bool          // this node has the content of Version
 	Providers    int           // other peers known to hold it; -1 when not asked
+	Holders      int           // other peers that hold it, about: an estimate that fades with time; -1 if unknown
 	PinnedTo     PublisherID
 	Deprecation  *Deprecation // nil: it is not deprecated
 	Diagnostics  []Diagnostic

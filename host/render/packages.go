@@ -144,6 +144,7 @@ type Info struct {
 	Extra        map[string]string  `json:"extra"`                 // keys of the manifest that are not known here
 	Held         bool               `json:"held"`                  // this peer has the content
 	Providers    int                `json:"providers"`             // other peers known to hold it; -1 when nobody was asked
+	Holders      int                `json:"holders"`               // other peers that hold it, about: an estimate that fades with time; -1 if unknown
 	PinnedTo     shared.PublisherID `json:"pinned_to"`             // publisher that this name is pinned to; empty if none
 	Deprecation  *Deprecation       `json:"deprecation,omitempty"` // absent if it is not deprecated
 	Diagnostics  []Remark           `json:"diagnostics,omitempty"` // remarks beside the result
@@ -162,7 +163,7 @@ func NewInfo(d shared.PackageDetails) Info {
 		Package: newPackage(d.PackageSummary), Digest: d.Digest, Size: d.Size, FileCount: d.FileCount, Keywords: orEmpty(d.Keywords),
 		Repository: d.Repository, Dependencies: newDependencies(d.Dependencies), Versions: []Version{}, Extra: d.Extra,
 		Readme: d.Readme, Ggen: d.Ggen, Inputs: newInputs(d.Inputs),
-		Held: d.Held, Providers: d.Providers, PinnedTo: d.PinnedTo, Diagnostics: remarks(d.Diagnostics),
+		Held: d.Held, Providers: d.Providers, Holders: d.Holders, PinnedTo: d.PinnedTo, Diagnostics: remarks(d.Diagnostics),
 	}
 	if d.Deprecation != nil {
 		doc.Deprecation = &Deprecation{d.Deprecation.Successor, d.Deprecation.Why, stamp(d.Deprecation.Since)}
@@ -218,6 +219,10 @@ func (d Info) Text(p *Page) {
 	if d.Providers >= 0 {
 		held += ", and with " + plural(d.Providers, "other peer", "other peers")
 	}
+	holders := ""
+	if d.Holders >= 0 {
+		holders = "about " + plural(d.Holders, "other peer", "other peers")
+	}
 	published := ""
 	if d.PublishedAt != nil {
 		published = day(*d.PublishedAt)
@@ -233,7 +238,7 @@ func (d Info) Text(p *Page) {
 		"Publisher", string(d.Publisher), "Pinned", pinned, "Author", d.Author, "License", d.License, "Category", d.Category,
 		"Tags", strings.Join(d.Tags, ", "), "Keywords", strings.Join(d.Keywords, ", "), "Repository", d.Repository,
 		"Published", published, "Size", fmt.Sprintf("%s in %s", Bytes(d.Size), plural(d.FileCount, "file", "files")),
-		"Digest", string(d.Digest), "Content", held, "Readme", d.Readme, "Needs", strings.Join(deps, ", "), "For ggen", d.Ggen, "Versions", strings.Join(versions, ", "),
+		"Digest", string(d.Digest), "Content", held, "Held by", holders, "Readme", d.Readme, "Needs", strings.Join(deps, ", "), "For ggen", d.Ggen, "Versions", strings.Join(versions, ", "),
 	)
 	if len(d.Inputs) > 0 {
 		p.Line("")

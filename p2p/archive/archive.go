@@ -67,6 +67,15 @@ func (p *Packed) ReadFile(name string, most int64) ([]byte, error) {
 	return readPart(p.file, name, f.Offset, f.Size, most)
 }
 
+// ReadStart returns the first bytes of a file, at most so many; it must be in the index.
+func (p *Packed) ReadStart(name string, most int64) ([]byte, error) {
+	f, ok := p.Index.File(name)
+	if !ok {
+		return nil, notInPackage(name)
+	}
+	return readPart(p.file, name, f.Offset, min(f.Size, most), most)
+}
+
 // Close removes the temporary file unless it was moved. It is idempotent.
 func (p *Packed) Close() error {
 	err := p.file.Close()

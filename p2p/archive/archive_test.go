@@ -287,9 +287,17 @@ func TestReadFile(t *testing.T) {
 	if _, err := p.ReadFile("a", 6); !errors.Is(err, shared.ReasonLimitExceeded) {
 		t.Fatalf("over the limit: %v", err)
 	}
+	for most, want := range map[int64]string{0: "", 6: "conten", 7: "content", 8: "content"} {
+		if data, err := p.ReadStart("a", most); err != nil || string(data) != want {
+			t.Fatalf("the first %d bytes are %q, %v", most, data, err)
+		}
+	}
 	for _, name := range []string{"b", "d"} {
 		if _, err := p.ReadFile(name, 7); err == nil {
 			t.Fatalf("%s was read", name)
+		}
+		if _, err := p.ReadStart(name, 7); err == nil {
+			t.Fatalf("the start of %s was read", name)
 		}
 	}
 }

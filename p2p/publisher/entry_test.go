@@ -23,6 +23,10 @@ func TestParseEntry(t *testing.T) {
 	}{
 		{"a release", `{"v":1,"kind":"release",` + head + `,"release":` + release + `}`, nil, false},
 		{"a field of a newer version", `{"v":1,"kind":"release",` + head + `,"release":` + release + `,"signed_off":{"by":["me"]}}`, nil, false},
+		{"the beginning of a readme", `{"v":1,"kind":"release",` + head + `,"release":` + withReadme(release, "It greets."+strings.Repeat("x", 502)) + `}`, nil, false},
+		{"more of a readme", `{"v":1,"kind":"release",` + head + `,"release":` + withReadme(release, strings.Repeat("x", 513)) + `}`, publisher.ErrInvalid, false},
+		{"a readme with control characters", `{"v":1,"kind":"release",` + head + `,"release":` + withReadme(release, `\u001b[31m`) + `}`, publisher.ErrInvalid, false},
+		{"a readme that is no text", `{"v":1,"kind":"release",` + head + `,"release":` + strings.Replace(release, `"files":1`, `"readme":["x"],"files":1`, 1) + `}`, publisher.ErrInvalid, false},
 		{"a key twice", `{"v":1,"kind":"release",` + head + `,"kind":"yank","release":` + release + `}`, publisher.ErrInvalid, false},
 		{"a key of other case", `{"v":1,"Kind":"release",` + head + `,"release":` + release + `}`, publisher.ErrInvalid, false},
 		{"a key twice inside", `{"v":1,"kind":"release",` + head + `,"release":` + strings.Replace(release, `"files":1`, `"files":1,"files":2`, 1) + `}`, publisher.ErrInvalid, false},
@@ -61,6 +65,10 @@ func TestParseEntry(t *testing.T) {
 			}
 		})
 	}
+}
+
+func withReadme(release, text string) string {
+	return strings.Replace(release, `"files":1`, `"readme":"`+text+`","files":1`, 1)
 }
 
 func manyKeys(n int) string {

@@ -30,11 +30,17 @@ func FuzzParseUpdate(f *testing.F) {
 
 func FuzzParseEntry(f *testing.F) {
 	f.Add(entryOf(f, idOf(f, newKey(f)), typical("pack", "1.0.0"), fuzzTime))
+	read := typical("read", "1.0.0")
+	read.Readme = "Agent Memory Forge It remembers what agents saw & said, <lang> by <lang>."
+	f.Add(entryOf(f, idOf(f, newKey(f)), read, fuzzTime))
 	f.Add([]byte(`{"v":1,"kind":"yank","time":1}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		e, err := publisher.ParseEntry(data, fuzzTime)
 		if err == nil && e.Kind == publisher.KindRelease && e.Release == nil {
 			t.Fatal("a release without a release")
+		}
+		if err == nil && e.Release != nil && len(e.Release.Readme) > publisher.MaxReadme {
+			t.Fatalf("a readme of %d bytes", len(e.Release.Readme))
 		}
 	})
 }

@@ -22,6 +22,7 @@ const (
 	MaxTag         = 64
 	MaxTags        = 32
 	MaxRepository  = 500
+	MaxReadme      = 512
 	MaxConstraint  = 200
 	MaxDeps        = 128
 )
@@ -38,6 +39,7 @@ type Release struct {
 	Tags         []string     `json:"tags,omitempty"`
 	Keywords     []string     `json:"keywords,omitempty"`
 	Repository   string       `json:"repository,omitempty"`
+	Readme       string       `json:"readme,omitempty"` // the beginning of the readme as plain text, for searches
 	Dependencies []Dependency `json:"dependencies,omitempty"`
 	Files        int          `json:"files"`
 	Archive      Content      `json:"archive"` // the canonical archive; its digest is the package's
@@ -74,6 +76,7 @@ func (r *Release) check() error {
 		{"license", r.License, MaxLicense},
 		{"category", r.Category, MaxCategory},
 		{"repository", r.Repository, MaxRepository},
+		{"readme", r.Readme, MaxReadme},
 	} {
 		if err := checkText(text.field, text.value, text.most); err != nil {
 			return err

@@ -1,5 +1,6 @@
 // Package search ranks packages for a query, in memory: BM25F over weighted
-// fields, with the last word completed as it is typed and typing errors forgiven.
+// fields, with the last word completed as it is typed and typing errors forgiven,
+// and a little more for what many peers hold.
 // It holds what it is given and finds it again; where packages come from and who
 // may be trusted is for others to know (packages catalog and p2p).
 //
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -25,16 +27,21 @@ const (
 	b  = 0.75
 )
 
-// What a word is worth by where it stands. A name says most; a description
-// mentions many things.
+// What a word is worth by where it stands, in quarters, so that it fits a byte for
+// each occurrence. A name says most; a description mentions many things, and the
+// beginning of a readme anything.
 const (
-	weightName        = 6
-	weightTitle       = 4
-	weightKeyword     = 3
-	weightTag         = 3
-	weightCategory    = 2
-	weightAuthor      = 1.5
-	weightDescription = 1
+	weightName        = 24
+	weightTitle       = 16
+	weightKeyword     = 12
+	weightTag         = 12
+	weightCategory    = 8
+	weightAuthor      = 6
+	weightDescription = 4
+	weightReadme      = 1
+
+	oneWord   = weightDescription // what BM25 takes for one occurrence
+	maxWeight = 255               // of a word in a document; by then BM25 counts 98 % of any more
 )
 
 // How much less a word counts that is not exactly the one that was typed.
@@ -46,6 +53,16 @@ const (
 // deprecatedFactor is how much less a package counts that its publisher advises
 // against.
 const deprecatedFactor = 0.5
+
+// A package that many peers hold counts up to weightHolders more: half of that for
+// about 10 peers and all of it from mostHolders on, since the logarithm of their number
+// counts. So it decides between packages that match about equally well, and never lifts
+// one over another whose text is worth a tenth more: how many peers there are is what
+// strangers say (see package popularity).
+const (
+	weightHolders = 0.1
+	mostHolders   = 128
+)
 
 const (
 	maxWords    = 16   // of a query; more cannot change what comes first
@@ -60,6 +77,14 @@ const (
 type Doc struct {
 	Summary  shared.PackageSummary
 	Keywords []string
+	Readme   string  // plain text of its beginning; the index keeps its words only
+	Holders  float64 // peers that hold it, about; 0 or less if unknown
+}
+
+// Key tells packages apart.
+type Key struct {
+	Name      string
+	Publisher shared.PublisherID
 }
 
 // Index is safe for concurrent use; readers do not wait for each other.
@@ -67,10 +92,11 @@ type Index struct {
 	mu       sync.RWMutex // guards the fields below
 	docs     []document   // by number
 	lengths  []float32    // by number; apart from docs, because every query reads them
-	against  []bool       // by number: deprecated
+	factors  []float32    // by number: what the text's score is multiplied by
+	next     []uint32     // by number: another package of the same name, or none
 	free     []uint32     // numbers without a document
-	keys     map[string]uint32
-	names    map[string][]uint32
+	keys     map[Key]uint32
+	names    map[string]uint32 // the first package of a name
 	words    vocabulary
 	length   float64 // of all documents together
 	changes  uint64  // how often documents were put and removed
@@ -78,11 +104,19 @@ type Index struct {
 	ordering ordering
 }
 
-// document is a package with the numbers of its words, in ascending order. One
-// without words and key is none.
+// none is no number.
+const none = math.MaxUint32
+
+// document is a package as a search returns it, and its words. One without a name is
+// none.
 type document struct {
-	doc   Doc
-	words []uint32
+	name, version, title, description string
+	author, category, license         string
+	publisher                         shared.PublisherID
+	tags                              []string
+	published                         time.Time
+	deprecated                        bool
+	words                             numbers
 }
 
 // ordering is all documents by name, made when it is asked for.
@@ -94,12 +128,12 @@ type ordering struct {
 
 // New makes an empty index.
 func New() *Index {
-	x := &Index{keys: map[string]uint32{}, names: map[string][]uint32{}, words: newVocabulary()}
+	x := &Index{keys: map[Key]uint32{}, names: map[string]uint32{}, words: newVocabulary()}
 	x.scratch.New = func() any { return new(scratch) }
 	return x
 }
 
-func key(s shared.PackageSummary) string { return s.Name + "\x00" + string(s.Publisher) }
+func key(s shared.PackageSummary) Key { return Key{s.Name, s.Publisher} }
 
 // Put adds a package, or replaces the one of the same name and publisher.
 func (x *Index) Put(doc Doc) {
@@ -110,15 +144,23 @@ func (x *Index) Put(doc Doc) {
 	k := key(doc.Summary)
 	x.remove(k)
 	number := x.enter()
-	d := &x.docs[number]
-	d.doc, d.words = doc, make([]uint32, 0, len(said.weights))
+	words := make([]uint32, 0, len(said.weights))
 	for word, weight := range said.weights {
-		d.words = append(d.words, x.words.add(word, number, weight))
+		words = append(words, x.words.add(word, number, weight))
 	}
-	slices.Sort(d.words)
+	slices.Sort(words)
+	p := &doc.Summary
+	x.docs[number] = document{
+		name: p.Name, publisher: p.Publisher, version: p.Version, title: p.Title, description: p.Description, author: p.Author,
+		category: p.Category, license: p.License, tags: p.Tags, published: p.PublishedAt, deprecated: p.Deprecated, words: pack(words),
+	}
 	x.keys[k] = number
-	x.names[doc.Summary.Name] = append(x.names[doc.Summary.Name], number)
-	x.lengths[number], x.against[number] = said.length, doc.Summary.Deprecated
+	x.next[number] = none
+	if first, ok := x.names[p.Name]; ok {
+		x.next[number] = first
+	}
+	x.names[p.Name] = number
+	x.lengths[number], x.factors[number] = said.length, factor(p.Deprecated, doc.Holders)
 	x.length += float64(said.length)
 }
 
@@ -127,8 +169,40 @@ func (x *Index) enter() (number uint32) {
 		number, x.free = x.free[n-1], x.free[:n-1]
 		return number
 	}
-	x.docs, x.lengths, x.against = append(x.docs, document{}), append(x.lengths, 0), append(x.against, false)
+	x.docs, x.lengths = append(room(x.docs), document{}), append(room(x.lengths), 0)
+	x.factors, x.next = append(room(x.factors), 1), append(room(x.next), none)
 	return uint32(len(x.docs) - 1)
+}
+
+// summary is the package of a number as a search returns it.
+func (x *Index) summary(number uint32) shared.PackageSummary {
+	d := &x.docs[number]
+	return shared.PackageSummary{
+		Name: d.name, Publisher: d.publisher, Version: d.version, Title: d.title, Description: d.description, Author: d.author,
+		Category: d.category, License: d.license, Tags: d.tags, PublishedAt: d.published, Deprecated: d.deprecated,
+	}
+}
+
+// factor is what the score of a package's text is multiplied by.
+func factor(deprecated bool, holders float64) float32 {
+	f := 1.0
+	if holders > 0 {
+		f += weightHolders * math.Log1p(min(holders, mostHolders)) / math.Log1p(mostHolders)
+	}
+	if deprecated {
+		f *= deprecatedFactor
+	}
+	return float32(f)
+}
+
+// SetHolders says anew how many peers hold a package, about; one that is not there is
+// no error.
+func (x *Index) SetHolders(k Key, holders float64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if number, ok := x.keys[k]; ok {
+		x.factors[number] = factor(x.docs[number].deprecated, holders)
+	}
 }
 
 // Remove takes a package out; one that is not there is no error.
@@ -136,21 +210,28 @@ func (x *Index) Remove(name string, publisher shared.PublisherID) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.changes++
-	x.remove(key(shared.PackageSummary{Name: name, Publisher: publisher}))
+	x.remove(Key{name, publisher})
 }
 
-func (x *Index) remove(k string) {
+func (x *Index) remove(k Key) {
 	number, ok := x.keys[k]
 	if !ok {
 		return
 	}
 	d := &x.docs[number]
-	for _, word := range d.words {
+	for word := range d.words.all() {
 		x.words.remove(word, number)
 	}
-	name := d.doc.Summary.Name
-	if x.names[name] = slices.DeleteFunc(x.names[name], func(n uint32) bool { return n == number }); len(x.names[name]) == 0 {
-		delete(x.names, name)
+	switch first := x.names[d.name]; {
+	case first != number:
+		for x.next[first] != number {
+			first = x.next[first]
+		}
+		x.next[first] = x.next[number]
+	case x.next[number] == none:
+		delete(x.names, d.name)
+	default:
+		x.names[d.name] = x.next[number]
 	}
 	x.length -= float64(x.lengths[number])
 	delete(x.keys, k)
@@ -158,34 +239,38 @@ func (x *Index) remove(k string) {
 	x.free = append(x.free, number)
 }
 
-// weighed is what a document says.
+// weighed is what a document says. Its length, in quarters of a word, leaves out the
+// readme: that is short for everybody, and having one must not count against a package.
 type weighed struct {
-	weights map[string]float32
+	weights map[string]uint8
 	length  float32
 }
 
 func weigh(doc Doc) weighed {
-	w := weighed{weights: map[string]float32{}}
-	w.add(weightName, doc.Summary.Name)
-	w.add(weightTitle, doc.Summary.Title)
-	w.add(weightKeyword, doc.Keywords...)
-	w.add(weightTag, doc.Summary.Tags...)
-	w.add(weightCategory, doc.Summary.Category)
-	w.add(weightAuthor, doc.Summary.Author)
-	w.add(weightDescription, doc.Summary.Description)
+	w := weighed{weights: map[string]uint8{}}
+	w.length += w.add(weightName, doc.Summary.Name)
+	w.length += w.add(weightTitle, doc.Summary.Title)
+	w.length += w.add(weightKeyword, doc.Keywords...)
+	w.length += w.add(weightTag, doc.Summary.Tags...)
+	w.length += w.add(weightCategory, doc.Summary.Category)
+	w.length += w.add(weightAuthor, doc.Summary.Author)
+	w.length += w.add(weightDescription, doc.Summary.Description)
+	w.add(weightReadme, doc.Readme)
 	return w
 }
 
-func (w *weighed) add(weight float32, texts ...string) {
+// add counts the words of texts and gives the length of them together.
+func (w *weighed) add(weight int, texts ...string) (length float32) {
 	for _, text := range texts {
 		for _, word := range words(text) {
 			if len(w.weights) >= maxDocWords {
-				return
+				return length
 			}
-			w.weights[word] += weight
-			w.length += weight
+			w.weights[word] = uint8(min(int(w.weights[word])+weight, maxWeight))
+			length += float32(weight)
 		}
 	}
+	return length
 }
 
 // Len counts the packages.
@@ -199,6 +284,13 @@ func (x *Index) Len() int {
 // words count, none is required, but a document that has more of them wins. Without
 // words it lists all, by name.
 func (x *Index) Search(q shared.SearchQuery) (page []shared.PackageSummary, total int) {
+	return x.SearchAmong(q, nil)
+}
+
+// SearchAmong is a Search that leaves out all packages but those of among; nil stands
+// for all. The index does not know what [shared.SearchQuery.MinReputation] asks for: it
+// is for the caller to say who fulfils it.
+func (x *Index) SearchAmong(q shared.SearchQuery, among map[Key]bool) (page []shared.PackageSummary, total int) {
 	limit := q.Limit
 	if limit == 0 {
 		limit = 20
@@ -209,7 +301,7 @@ func (x *Index) Search(q shared.SearchQuery) (page []shared.PackageSummary, tota
 	defer x.mu.RUnlock()
 	all := len(typed) == 0 && strings.TrimSpace(q.Text) == ""
 	if all && q.Sort != shared.SortNewest {
-		return x.list(q, limit)
+		return x.list(filter{q, among}, q.Offset, limit)
 	}
 	s, _ := x.scratch.Get().(*scratch)
 	defer x.scratch.Put(s)
@@ -224,17 +316,21 @@ func (x *Index) Search(q shared.SearchQuery) (page []shared.PackageSummary, tota
 		s.touched = append(s.touched, x.byName()...)
 	}
 	best := selection{index: x, order: q.Sort, most: q.Offset + limit}
+	wanted := filter{q, among}
+	some := wanted.some()
 	for _, number := range s.touched {
 		score := s.scores[number]
 		s.scores[number] = 0
-		if !fits(q, &x.docs[number].doc.Summary) {
+		if some && !wanted.fits(&x.docs[number]) {
 			continue
 		}
 		total++
-		best.offer(hit{number, score})
+		if score >= best.least {
+			best.offer(hit{number, score})
+		}
 	}
 	for _, h := range best.page(q.Offset) {
-		summary := x.docs[h.number].doc.Summary
+		summary := x.summary(h.number)
 		summary.Score = float64(h.score)
 		summary.Matches = x.matches(h.number, meanings)
 		page = append(page, summary)
@@ -243,14 +339,13 @@ func (x *Index) Search(q shared.SearchQuery) (page []shared.PackageSummary, tota
 }
 
 // list is a search without words.
-func (x *Index) list(q shared.SearchQuery, limit int) (page []shared.PackageSummary, total int) {
+func (x *Index) list(wanted filter, offset, limit int) (page []shared.PackageSummary, total int) {
 	for _, number := range x.byName() {
-		s := &x.docs[number].doc.Summary
-		if !fits(q, s) {
+		if !wanted.fits(&x.docs[number]) {
 			continue
 		}
-		if total++; total > q.Offset && len(page) < limit {
-			page = append(page, *s)
+		if total++; total > offset && len(page) < limit {
+			page = append(page, x.summary(number))
 		}
 	}
 	return page, total
@@ -273,8 +368,8 @@ func (x *Index) byName() []uint32 {
 
 // compare orders documents by name, then publisher.
 func (x *Index) compare(a, b uint32) int {
-	p, q := &x.docs[a].doc.Summary, &x.docs[b].doc.Summary
-	return cmp.Or(cmp.Compare(p.Name, q.Name), cmp.Compare(p.Publisher, q.Publisher))
+	p, q := &x.docs[a], &x.docs[b]
+	return cmp.Or(cmp.Compare(p.name, q.name), cmp.Compare(p.publisher, q.publisher))
 }
 
 // scratch is the memory of one query: all zero between two.
@@ -300,19 +395,21 @@ func (s *scratch) begin(docs, words int) {
 // may stand for; a document counts its best one.
 func (x *Index) score(s *scratch, meanings []meaning) {
 	average := x.length / float64(max(len(x.keys), 1))
-	fixed, each := float32(k1*(1-b)), float32(k1*b/average)
-	s.found = s.found[:0]
+	fixed, each := float32(oneWord*k1*(1-b)), float32(oneWord*k1*b/average)
 	for _, m := range meanings {
 		t := &x.words.terms[m.number]
-		idf := math.Log(1 + (float64(len(x.keys)-len(t.docs))+0.5)/(float64(len(t.docs))+0.5))
+		idf := math.Log(1 + (float64(len(x.keys)-t.count)+0.5)/(float64(t.count)+0.5))
 		worth := m.factor * float32(idf*(k1+1))
-		for i, number := range t.docs {
-			weight := t.weights[i]
-			value := worth * weight / (weight + fixed + each*x.lengths[number])
-			if s.best[number] == 0 {
-				s.found = append(s.found, number)
+		if t.dense() {
+			for number, weight := range t.weights {
+				if weight > 0 {
+					s.take(uint32(number), worth, float32(weight), fixed+each*x.lengths[number])
+				}
 			}
-			s.best[number] = max(s.best[number], value)
+			continue
+		}
+		for i, number := range t.docs {
+			s.take(number, worth, float32(t.weights[i]), fixed+each*x.lengths[number])
 		}
 	}
 	for _, number := range s.found {
@@ -322,16 +419,28 @@ func (x *Index) score(s *scratch, meanings []meaning) {
 		s.scores[number] += s.best[number]
 		s.best[number] = 0
 	}
+	s.found = s.found[:0]
 }
 
-// adjust lowers what is deprecated, and raises packages whose name was typed.
+// take notes what an occurrence of a word is worth to a document.
+func (s *scratch) take(number uint32, worth, weight, discount float32) {
+	value, best := worth*weight/(weight+discount), s.best[number]
+	if best == 0 {
+		s.found = append(s.found, number)
+	}
+	if value > best {
+		s.best[number] = value
+	}
+}
+
+// adjust lowers what is deprecated, raises what many hold, and most of all packages
+// whose name was typed.
 func (x *Index) adjust(s *scratch, text string) {
 	for _, number := range s.touched {
-		if x.against[number] {
-			s.scores[number] *= deprecatedFactor
-		}
+		s.scores[number] *= x.factors[number]
 	}
-	for _, number := range x.names[strings.ToLower(strings.TrimSpace(text))] {
+	number, ok := x.names[strings.ToLower(strings.TrimSpace(text))]
+	for ; ok && number != none; number = x.next[number] {
 		if s.scores[number] == 0 {
 			s.touched = append(s.touched, number)
 		}
@@ -341,9 +450,10 @@ func (x *Index) adjust(s *scratch, text string) {
 
 // matches lists the words of a document that a query has found.
 func (x *Index) matches(number uint32, meanings [][]meaning) (texts []string) {
+	words := slices.Collect(x.docs[number].words.all())
 	for _, list := range meanings {
 		for _, m := range list {
-			if _, ok := slices.BinarySearch(x.docs[number].words, m.number); ok && !slices.Contains(texts, x.words.terms[m.number].text) {
+			if _, ok := slices.BinarySearch(words, m.number); ok && !slices.Contains(texts, x.words.terms[m.number].text) {
 				texts = append(texts, x.words.terms[m.number].text)
 			}
 		}
@@ -351,10 +461,21 @@ func (x *Index) matches(number uint32, meanings [][]meaning) (texts []string) {
 	return texts
 }
 
-// fits applies the query's filters.
-func fits(q shared.SearchQuery, s *shared.PackageSummary) bool {
-	return (q.Category == "" || strings.EqualFold(q.Category, s.Category)) &&
-		(q.Tag == "" || slices.ContainsFunc(s.Tags, func(tag string) bool { return strings.EqualFold(tag, q.Tag) })) &&
-		(q.Publisher == "" || strings.HasPrefix(string(s.Publisher), string(q.Publisher))) &&
-		(q.License == "" || strings.EqualFold(q.License, s.License))
+// filter is what a query asks of a package besides its words.
+type filter struct {
+	q     shared.SearchQuery
+	among map[Key]bool // nil: all
+}
+
+// some tells whether there may be packages that do not fit.
+func (f *filter) some() bool {
+	return f.q.Category != "" || f.q.Tag != "" || f.q.Publisher != "" || f.q.License != "" || f.among != nil
+}
+
+func (f *filter) fits(d *document) bool {
+	return (f.q.Category == "" || strings.EqualFold(f.q.Category, d.category)) &&
+		(f.q.Tag == "" || slices.ContainsFunc(d.tags, func(tag string) bool { return strings.EqualFold(tag, f.q.Tag) })) &&
+		(f.q.Publisher == "" || strings.HasPrefix(string(d.publisher), string(f.q.Publisher))) &&
+		(f.q.License == "" || strings.EqualFold(f.q.License, d.license)) &&
+		(f.among == nil || f.among[Key{d.name, d.publisher}])
 }

@@ -106,6 +106,111 @@ func TestPutReplaces(t *testing.T) {
 	}
 }
 
+func TestReadmeCountsLeast(t *testing.T) {
+	x := shelf()
+	with := doc("carrier", "Moves things")
+	with.Readme = "How carrier moves a zeppelin and other vocabulary over an ontology"
+	x.Put(with)
+	x.Put(doc("airship", "Builds one zeppelin"))
+	for query, want := range map[string]string{"zeppelin": "airship carrier", "vocabulary": "ontology-basics carrier", "moves": "carrier"} {
+		if got := names(x, shared.SearchQuery{Text: query}); got != want {
+			t.Errorf("%q finds %q, want %q", query, got, want)
+		}
+	}
+	page, _ := x.Search(shared.SearchQuery{Text: "zeppelin"})
+	if got := strings.Join(page[1].Matches, " "); got != "zeppelin" {
+		t.Errorf("matches %q", got)
+	}
+	without := doc("carrier", "Moves things")
+	x.Put(without)
+	if got := names(x, shared.SearchQuery{Text: "zeppelin"}); got != "airship" {
+		t.Errorf("a readme that is gone is found by %q", got)
+	}
+}
+
+func TestHoldersDecideBetweenEquals(t *testing.T) {
+	x := shelf()
+	x.Put(doc("first", "makes wagons"))
+	x.Put(doc("second", "makes wagons"))
+	key := func(name string) search.Key { return search.Key{Name: name, Publisher: "0123456789abcdef"} }
+	for _, tc := range []struct {
+		name    string
+		holders float64
+		want    string
+	}{
+		{"second", 3, "second first"},
+		{"second", 0, "first second"},
+		{"second", -1, "first second"},
+		{"second", math.Inf(1), "second first"},
+		{"nobody knows it", 3, "second first"},
+	} {
+		x.SetHolders(key(tc.name), tc.holders)
+		if got := names(x, shared.SearchQuery{Text: "wagons"}); got != tc.want {
+			t.Errorf("with %v holders of %s the order is %q, want %q", tc.holders, tc.name, got, tc.want)
+		}
+	}
+	again := doc("second", "makes wagons")
+	x.Put(again)
+	if got := names(x, shared.SearchQuery{Text: "wagons"}); got != "first second" {
+		t.Errorf("after a new release that nobody is known to hold: %q", got)
+	}
+	again.Holders = 100
+	again.Summary.Deprecated = true
+	x.Put(again)
+	if got := names(x, shared.SearchQuery{Text: "wagons"}); got != "first second" {
+		t.Errorf("many hold what is deprecated, and it comes first: %q", got)
+	}
+}
+
+// TestHoldersNeverLiftABadMatch: whatever anybody says about who holds what, a text that
+// is worth a tenth more comes first.
+func TestHoldersNeverLiftABadMatch(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		x := search.New()
+		word := rapid.StringMatching(`[abc]{1,3}`)
+		count := rapid.IntRange(2, 12).Draw(t, "count")
+		for i := range count {
+			x.Put(doc(fmt.Sprintf("p%d", i), strings.Join(rapid.SliceOfN(word, 1, 8).Draw(t, "words"), " ")))
+		}
+		q := shared.SearchQuery{Text: word.Draw(t, "query") + " " + word.Draw(t, "more")}
+		before, _ := x.Search(q)
+		plain := map[string]float64{}
+		for _, p := range before {
+			plain[p.Name] = p.Score
+		}
+		for i := range count {
+			x.SetHolders(search.Key{Name: fmt.Sprintf("p%d", i), Publisher: "0123456789abcdef"}, rapid.Float64().Draw(t, "holders"))
+		}
+		after, _ := x.Search(q)
+		if len(after) != len(before) {
+			t.Fatalf("%d results became %d", len(before), len(after))
+		}
+		for i, p := range after {
+			for _, worse := range after[:i] {
+				if plain[p.Name] > 1.1001*plain[worse.Name] {
+					t.Fatalf("%s (%.3f) comes before %s (%.3f)", worse.Name, plain[worse.Name], p.Name, plain[p.Name])
+				}
+			}
+		}
+	})
+}
+
+func TestSearchAmong(t *testing.T) {
+	x := shelf()
+	among := map[search.Key]bool{{Name: "api", Publisher: "0123456789abcdef"}: true, {Name: "rest-api", Publisher: "fedcba9876543210"}: true}
+	for _, text := range []string{"", "api"} {
+		for _, order := range append(shared.SearchOrders(), "") {
+			page, total := x.SearchAmong(shared.SearchQuery{Text: text, Sort: order}, among)
+			if total != 1 || len(page) != 1 || page[0].Name != "api" {
+				t.Errorf("%q by %q: %d, %+v", text, order, total, page)
+			}
+		}
+	}
+	if _, total := x.SearchAmong(shared.SearchQuery{}, map[search.Key]bool{}); total != 0 {
+		t.Errorf("%d packages among none", total)
+	}
+}
+
 // TestAnyTextIsSafe: hostile documents and queries neither fail nor find what is
 // not there, and an exact name is always first.
 func TestAnyTextIsSafe(t *testing.T) {
@@ -162,6 +267,8 @@ func TestChangesLeaveNoTrace(t *testing.T) {
 			}
 			d := doc(name, strings.Join(rapid.SliceOfN(word, 0, 6).Draw(t, "words"), " "))
 			d.Summary.Deprecated = rapid.Bool().Draw(t, "deprecated")
+			d.Readme = strings.Join(rapid.SliceOfN(word, 0, 6).Draw(t, "readme"), " ")
+			d.Holders = rapid.Float64Range(-1, 200).Draw(t, "holders")
 			used.Put(d)
 			left[name] = d
 		}
@@ -205,8 +312,8 @@ func TestMatches(t *testing.T) {
 	t.Fatal("it was not found")
 }
 
-// corpus makes documents whose words are as unevenly common as in real text (Zipf),
-// and queries of the same words.
+// corpus makes documents whose words are as unevenly common as in real text (Zipf), each
+// with as long a readme as there can be, and queries of the same words.
 func corpus(count int) (docs []search.Doc, word func() string) {
 	random := rand.New(rand.NewPCG(1, 2))
 	zipf := rand.NewZipf(random, 1.2, 4, 20_000)
@@ -223,7 +330,11 @@ func corpus(count int) (docs []search.Doc, word func() string) {
 		for range 20 {
 			text = append(text, word())
 		}
-		docs = append(docs, doc(fmt.Sprintf("%s-%s-%d", word(), word(), i), strings.Join(text, " "), word(), word()))
+		d := doc(fmt.Sprintf("%s-%s-%d", word(), word(), i), strings.Join(text, " "), word(), word())
+		for len(d.Readme) < 505 {
+			d.Readme += word() + " "
+		}
+		docs = append(docs, d)
 	}
 	return docs, word
 }
@@ -242,6 +353,7 @@ func BenchmarkSearch(b *testing.B) {
 			}
 			built := time.Since(start)
 			size := heap() - before
+			runtime.KeepAlive(docs) // or what is freed of them would be taken off the index
 			queries := make([]string, 500)
 			for i := range queries {
 				for range i%3 + 1 {

@@ -20,6 +20,7 @@ type selection struct {
 	order shared.SearchOrder
 	most  int // hits that are wanted
 	hits  []hit
+	least float32 // hits of a lower score need not be offered: most of a common word are
 }
 
 // before orders hits as they are shown.
@@ -27,7 +28,7 @@ func (s *selection) before(a, b hit) int {
 	switch s.order {
 	case shared.SortName:
 	case shared.SortNewest:
-		x, y := s.index.docs[a.number].doc.Summary.PublishedAt, s.index.docs[b.number].doc.Summary.PublishedAt
+		x, y := s.index.docs[a.number].published, s.index.docs[b.number].published
 		if c := y.Compare(x); c != 0 {
 			return c
 		}
@@ -49,6 +50,9 @@ func (s *selection) offer(h hit) {
 	case s.most > 0 && s.before(h, s.hits[0]) < 0:
 		s.hits[0] = h
 		s.sink(0)
+		if s.order != shared.SortName && s.order != shared.SortNewest {
+			s.least = s.hits[0].score
+		}
 	}
 }
 

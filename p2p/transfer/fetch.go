@@ -24,10 +24,10 @@ type Want struct {
 
 // Stats tell what a download took.
 type Stats struct {
-	Fetched int64 // bytes of verified content from peers
-	Resumed int64 // bytes that were there before
-	Wasted  int64 // bytes that arrived twice
-	Peers   int   // peers that contributed
+	Fetched int64     // bytes of verified content from peers
+	Resumed int64     // bytes that were there before
+	Wasted  int64     // bytes that arrived twice
+	From    []peer.ID // peers that contributed; not to be changed
 	Took    time.Duration
 }
 
@@ -160,7 +160,7 @@ func (d *download) work(ctx context.Context, p peer.AddrInfo) *failure {
 	if w.bytes > 0 {
 		d.client.cfg.Observe(Outcome{Peer: p.ID, Kind: Delivered, Bytes: w.bytes, Took: w.busy, FirstByte: w.roundTrip})
 		d.mu.Lock()
-		d.stats.Peers++
+		d.stats.From = append(d.stats.From, p.ID)
 		d.mu.Unlock()
 	}
 	return fail

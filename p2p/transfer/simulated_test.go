@@ -103,7 +103,7 @@ func TestSimulatedLinks(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			took, stats := simulated(t, data, 45*time.Millisecond, tc.stall, tc.uplinks...)
-			t.Logf("%s, %d peers, %.1f %% arrived twice", took.Round(time.Millisecond), stats.Peers, 100*float64(stats.Wasted)/float64(len(data)))
+			t.Logf("%s, %d peers, %.1f %% arrived twice", took.Round(time.Millisecond), len(stats.From), 100*float64(stats.Wasted)/float64(len(data)))
 			if stats.Wasted > int64(len(data))/4 {
 				t.Errorf("%d bytes arrived twice", stats.Wasted)
 			}

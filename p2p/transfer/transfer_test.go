@@ -45,7 +45,7 @@ func TestFetch(t *testing.T) {
 				t.Fatal(err)
 			}
 			into.mustHold(t)
-			if stats.Fetched != int64(len(data)) || stats.Peers < 1 || stats.Peers > n || last != int64(len(data)) {
+			if stats.Fetched != int64(len(data)) || len(stats.From) < 1 || len(stats.From) > n || last != int64(len(data)) {
 				t.Fatalf("%d peers: %+v, progress %d", n, stats, last)
 			}
 			contributed := 0
@@ -54,8 +54,8 @@ func TestFetch(t *testing.T) {
 					contributed++
 				}
 			}
-			if contributed != stats.Peers {
-				t.Fatalf("%d peers are said to have contributed, observed were %d", stats.Peers, contributed)
+			if contributed != len(stats.From) {
+				t.Fatalf("%d peers are said to have contributed, observed were %d", len(stats.From), contributed)
 			}
 		}
 	})

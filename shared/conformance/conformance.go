@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -163,7 +164,7 @@ func emptySearch(t *testing.T, m shared.Marketplace) {
 }
 
 func badSearch(t *testing.T, m shared.Marketplace) {
-	for _, q := range []shared.SearchQuery{{Limit: -1}, {Limit: 1001}, {Offset: -1}, {Sort: "color"}} {
+	for _, q := range []shared.SearchQuery{{Limit: -1}, {Limit: 1001}, {Offset: -1}, {Sort: "color"}, {MinReputation: -0.1}, {MinReputation: 1.1}, {MinReputation: math.NaN()}} {
 		_, err := m.Search(t.Context(), q)
 		want(t, err, shared.ReasonInvalidArgument)
 	}
@@ -198,6 +199,12 @@ func publishAndFind(t *testing.T, m shared.Marketplace) {
 	details, err := m.Describe(t.Context(), shared.Ref{Name: "found"})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if details.Holders != -1 {
+		t.Fatalf("about %d other peers hold what nobody was told of", details.Holders)
+	}
+	if none, err := m.Search(t.Context(), shared.SearchQuery{Text: "about", MinReputation: 0.1}); err != nil || none.Total != 0 || len(none.Packages) != 0 {
+		t.Fatalf("search for what reputable peers hold: %+v, %v", none, err)
 	}
 	if details.Digest != receipt.Digest || !details.Held || details.FileCount != 2 || len(details.Versions) != 1 || details.PinnedTo != receipt.Publisher ||
 		len(details.Dependencies) != 1 || details.Dependencies[0] != (shared.Dependency{Name: "other", Constraint: "^1"}) || details.PublishedAt.IsZero() {

@@ -37,6 +37,7 @@ func fromSearch(q *marketpb.SearchRequest) shared.SearchQuery {
 	return shared.SearchQuery{
 		Text: q.GetText(), Category: q.GetCategory(), Tag: q.GetTag(), Publisher: shared.PublisherID(q.GetPublisher()), License: q.GetLicense(),
 		Limit: int(q.GetLimit()), Offset: int(q.GetOffset()), Sort: shared.SearchOrder(q.GetSort()),
+		MinReputation: q.GetMinReputation(),
 	}
 }
 
@@ -59,6 +60,10 @@ func fromDependencies(in []*marketpb.Dependency) []shared.Dependency {
 }
 
 func fromDetails(d *marketpb.DescribeResponse) shared.PackageDetails {
+	holders := -1
+	if d.Holders != nil {
+		holders = int(d.GetHolders())
+	}
 	return shared.PackageDetails{
 		PackageSummary: fromSummary(d.GetSummary()), Digest: shared.Digest(d.GetDigest()), Size: d.GetSize(), FileCount: int(d.GetFileCount()),
 		Keywords: d.GetKeywords(), Repository: d.GetRepository(), Dependencies: fromDependencies(d.GetDependencies()),
@@ -70,7 +75,7 @@ func fromDetails(d *marketpb.DescribeResponse) shared.PackageDetails {
 		}),
 		Extra: d.GetExtra(), Held: d.GetHeld(), Providers: int(d.GetProviders()), PinnedTo: shared.PublisherID(d.GetPinnedTo()),
 		Diagnostics: fromDiagnostics(d.GetDiagnostics()), Deprecation: fromDeprecation(d.GetDeprecation()),
-		Readme: d.GetReadme(), Ggen: d.GetGgen(), Inputs: each(d.GetInputs(), fromInput),
+		Readme: d.GetReadme(), Ggen: d.GetGgen(), Inputs: each(d.GetInputs(), fromInput), Holders: holders,
 	}
 }
 

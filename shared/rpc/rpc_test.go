@@ -154,9 +154,11 @@ func TestValuesCrossTheWire(t *testing.T) {
 	details := shared.PackageDetails{
 		PackageSummary: summary, Digest: "sha256:x", Size: 1, FileCount: 2, Keywords: []string{"k"}, Repository: "r", Dependencies: deps,
 		Versions: []shared.VersionInfo{{Version: "1.0.0", Digest: "sha256:x", Size: 3, PublishedAt: now, FirstSeen: now, Yanked: true}},
-		Extra:    map[string]string{"e": "v"}, Held: true, Providers: -1, PinnedTo: "p", Diagnostics: notes,
+		Extra:    map[string]string{"e": "v"}, Held: true, Providers: -1, Holders: 4, PinnedTo: "p", Diagnostics: notes,
 		Readme: "README.md", Ggen: ">=6", Inputs: []shared.Input{{Name: "i", Type: "string", Required: true, Default: "d", Description: "t"}},
 	}
+	unknown := details
+	unknown.Holders = -1
 	files := []shared.FileInfo{{Path: "f", Size: 1, Executable: true, Digest: "sha256:x"}}
 	receipt := shared.PublishReceipt{
 		Package: "n", Version: "1.0.0", Publisher: "p", Digest: "sha256:x", Size: 4, Files: files, Dependencies: deps, LogSize: 5,
@@ -182,7 +184,7 @@ func TestValuesCrossTheWire(t *testing.T) {
 	outcome := shared.DialOutcome{Address: "/a", PeerID: "i", Took: time.Second, Err: shared.NewError(shared.ReasonTimeout, "m").WithHint("h").With("k", "v")}
 	event := shared.Event{Kind: shared.EventRelease, Time: now, Package: summary, PeerID: "i", Lost: 1, Message: "m"}
 	engine := shared.EngineInfo{Name: "n", Version: "v", Protocols: []int{1, 2}, InstanceID: "i", Capabilities: []string{"c"}, PID: 3, StartedAt: now}
-	query := shared.SearchQuery{Text: "t", Category: "c", Tag: "g", Publisher: "p", License: "l", Limit: 1, Offset: 2, Sort: shared.SortNewest}
+	query := shared.SearchQuery{Text: "t", Category: "c", Tag: "g", Publisher: "p", License: "l", Limit: 1, Offset: 2, Sort: shared.SortNewest, MinReputation: 0.25}
 	progress := shared.Progress{Phase: shared.PhaseFetch, Package: "p", Done: 1, Total: 2, Message: "m"}
 	verified := shared.VerifyResult{Name: "n", Version: "v", OK: true, Expected: "sha256:x", Found: "sha256:y", Problem: "p"}
 	report := shared.TrustReport{
@@ -226,6 +228,7 @@ func TestValuesCrossTheWire(t *testing.T) {
 		"search":     {query, fromSearch(toSearch(query))},
 		"summary":    {summary, fromSummary(toSummary(summary))},
 		"details":    {details, fromDetails(toDetails(details))},
+		"unknown":    {unknown, fromDetails(toDetails(unknown))},
 		"receipt":    {receipt, fromPublishReceipt(toPublishReceipt(receipt), each(each(files, toFile), fromFile))},
 		"install":    {install, fromInstall(toInstall(install))},
 		"installed":  {installed, fromInstalled(toInstalled(installed))},

@@ -3,6 +3,7 @@ package rpc
 import (
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -38,6 +39,7 @@ func toSearch(q shared.SearchQuery) *marketpb.SearchRequest {
 	return &marketpb.SearchRequest{
 		Text: clean(q.Text, maxErrorText), Category: q.Category, Tag: q.Tag, Publisher: string(q.Publisher), License: q.License,
 		Limit: int32(q.Limit), Offset: int32(q.Offset), Sort: string(q.Sort),
+		MinReputation: q.MinReputation,
 	}
 }
 
@@ -59,6 +61,10 @@ func toDependencies(in []shared.Dependency) []*marketpb.Dependency {
 }
 
 func toDetails(d shared.PackageDetails) *marketpb.DescribeResponse {
+	var holders *int32
+	if d.Holders >= 0 {
+		holders = proto.Int32(int32(d.Holders))
+	}
 	return &marketpb.DescribeResponse{
 		Summary: toSummary(d.PackageSummary), Digest: string(d.Digest), Size: d.Size, FileCount: int32(d.FileCount),
 		Keywords: d.Keywords, Repository: d.Repository, Dependencies: toDependencies(d.Dependencies),
@@ -66,7 +72,7 @@ func toDetails(d shared.PackageDetails) *marketpb.DescribeResponse {
 			return &marketpb.VersionInfo{Version: v.Version, Digest: string(v.Digest), Size: v.Size, PublishedAt: toTime(v.PublishedAt), FirstSeen: toTime(v.FirstSeen), Yanked: v.Yanked}
 		}),
 		Extra: d.Extra, Held: d.Held, Providers: int32(d.Providers), PinnedTo: string(d.PinnedTo), Diagnostics: toDiagnostics(d.Diagnostics),
-		Deprecation: toDeprecation(d.Deprecation), Readme: d.Readme, Ggen: d.Ggen, Inputs: each(d.Inputs, toInput),
+		Deprecation: toDeprecation(d.Deprecation), Readme: d.Readme, Ggen: d.Ggen, Inputs: each(d.Inputs, toInput), Holders: holders,
 	}
 }
 

@@ -526,6 +526,7 @@ type SearchRequest struct {
 	Limit         int32                  `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
 	Offset        int32                  `protobuf:"varint,7,opt,name=offset,proto3" json:"offset,omitempty"`
 	Sort          string                 `protobuf:"bytes,8,opt,name=sort,proto3" json:"sort,omitempty"`
+	MinReputation float64                `protobuf:"fixed64,9,opt,name=min_reputation,json=minReputation,proto3" json:"min_reputation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -614,6 +615,13 @@ func (x *SearchRequest) GetSort() string {
 		return x.Sort
 	}
 	return ""
+}
+
+func (x *SearchRequest) GetMinReputation() float64 {
+	if x != nil {
+		return x.MinReputation
+	}
+	return 0
 }
 
 type SearchResponse struct {
@@ -921,24 +929,26 @@ func (x *DescribeRequest) GetRef() *Ref {
 }
 
 type DescribeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Summary       *PackageSummary        `protobuf:"bytes,1,opt,name=summary,proto3" json:"summary,omitempty"`
-	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
-	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
-	FileCount     int32                  `protobuf:"varint,4,opt,name=file_count,json=fileCount,proto3" json:"file_count,omitempty"`
-	Keywords      []string               `protobuf:"bytes,5,rep,name=keywords,proto3" json:"keywords,omitempty"`
-	Repository    string                 `protobuf:"bytes,6,opt,name=repository,proto3" json:"repository,omitempty"`
-	Dependencies  []*Dependency          `protobuf:"bytes,7,rep,name=dependencies,proto3" json:"dependencies,omitempty"`
-	Versions      []*VersionInfo         `protobuf:"bytes,8,rep,name=versions,proto3" json:"versions,omitempty"`
-	Extra         map[string]string      `protobuf:"bytes,9,rep,name=extra,proto3" json:"extra,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Held          bool                   `protobuf:"varint,10,opt,name=held,proto3" json:"held,omitempty"`
-	Providers     int32                  `protobuf:"varint,11,opt,name=providers,proto3" json:"providers,omitempty"`
-	PinnedTo      string                 `protobuf:"bytes,12,opt,name=pinned_to,json=pinnedTo,proto3" json:"pinned_to,omitempty"`
-	Diagnostics   []*Diagnostic          `protobuf:"bytes,13,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
-	Deprecation   *Deprecation           `protobuf:"bytes,14,opt,name=deprecation,proto3" json:"deprecation,omitempty"`
-	Readme        string                 `protobuf:"bytes,15,opt,name=readme,proto3" json:"readme,omitempty"`
-	Ggen          string                 `protobuf:"bytes,16,opt,name=ggen,proto3" json:"ggen,omitempty"`
-	Inputs        []*Input               `protobuf:"bytes,17,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Summary      *PackageSummary        `protobuf:"bytes,1,opt,name=summary,proto3" json:"summary,omitempty"`
+	Digest       string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	Size         int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	FileCount    int32                  `protobuf:"varint,4,opt,name=file_count,json=fileCount,proto3" json:"file_count,omitempty"`
+	Keywords     []string               `protobuf:"bytes,5,rep,name=keywords,proto3" json:"keywords,omitempty"`
+	Repository   string                 `protobuf:"bytes,6,opt,name=repository,proto3" json:"repository,omitempty"`
+	Dependencies []*Dependency          `protobuf:"bytes,7,rep,name=dependencies,proto3" json:"dependencies,omitempty"`
+	Versions     []*VersionInfo         `protobuf:"bytes,8,rep,name=versions,proto3" json:"versions,omitempty"`
+	Extra        map[string]string      `protobuf:"bytes,9,rep,name=extra,proto3" json:"extra,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Held         bool                   `protobuf:"varint,10,opt,name=held,proto3" json:"held,omitempty"`
+	Providers    int32                  `protobuf:"varint,11,opt,name=providers,proto3" json:"providers,omitempty"`
+	PinnedTo     string                 `protobuf:"bytes,12,opt,name=pinned_to,json=pinnedTo,proto3" json:"pinned_to,omitempty"`
+	Diagnostics  []*Diagnostic          `protobuf:"bytes,13,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	Deprecation  *Deprecation           `protobuf:"bytes,14,opt,name=deprecation,proto3" json:"deprecation,omitempty"`
+	Readme       string                 `protobuf:"bytes,15,opt,name=readme,proto3" json:"readme,omitempty"`
+	Ggen         string                 `protobuf:"bytes,16,opt,name=ggen,proto3" json:"ggen,omitempty"`
+	Inputs       []*Input               `protobuf:"bytes,17,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	// How many other peers hold it, about; absent if that is unknown.
+	Holders       *int32 `protobuf:"varint,18,opt,name=holders,proto3,oneof" json:"holders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1090,6 +1100,13 @@ func (x *DescribeResponse) GetInputs() []*Input {
 		return x.Inputs
 	}
 	return nil
+}
+
+func (x *DescribeResponse) GetHolders() int32 {
+	if x != nil && x.Holders != nil {
+		return *x.Holders
+	}
+	return 0
 }
 
 type Input struct {
@@ -6491,7 +6508,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\fcapabilities\x18\x05 \x03(\tR\fcapabilities\x12\x10\n" +
 	"\x03pid\x18\x06 \x01(\x03R\x03pid\x129\n" +
 	"\n" +
-	"started_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\"\xcb\x01\n" +
+	"started_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\"\xf2\x01\n" +
 	"\rSearchRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1a\n" +
 	"\bcategory\x18\x02 \x01(\tR\bcategory\x12\x10\n" +
@@ -6500,7 +6517,8 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\alicense\x18\x05 \x01(\tR\alicense\x12\x14\n" +
 	"\x05limit\x18\x06 \x01(\x05R\x05limit\x12\x16\n" +
 	"\x06offset\x18\a \x01(\x05R\x06offset\x12\x12\n" +
-	"\x04sort\x18\b \x01(\tR\x04sort\"\xaa\x01\n" +
+	"\x04sort\x18\b \x01(\tR\x04sort\x12%\n" +
+	"\x0emin_reputation\x18\t \x01(\x01R\rminReputation\"\xaa\x01\n" +
 	"\x0eSearchResponse\x12?\n" +
 	"\bpackages\x18\x01 \x03(\v2#.ggen.marketplace.v1.PackageSummaryR\bpackages\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x03R\x05total\x12A\n" +
@@ -6529,7 +6547,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"constraint\x18\x03 \x01(\tR\n" +
 	"constraint\"=\n" +
 	"\x0fDescribeRequest\x12*\n" +
-	"\x03ref\x18\x01 \x01(\v2\x18.ggen.marketplace.v1.RefR\x03ref\"\x93\x06\n" +
+	"\x03ref\x18\x01 \x01(\v2\x18.ggen.marketplace.v1.RefR\x03ref\"\xbe\x06\n" +
 	"\x10DescribeResponse\x12=\n" +
 	"\asummary\x18\x01 \x01(\v2#.ggen.marketplace.v1.PackageSummaryR\asummary\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
@@ -6551,11 +6569,14 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\vdeprecation\x18\x0e \x01(\v2 .ggen.marketplace.v1.DeprecationR\vdeprecation\x12\x16\n" +
 	"\x06readme\x18\x0f \x01(\tR\x06readme\x12\x12\n" +
 	"\x04ggen\x18\x10 \x01(\tR\x04ggen\x122\n" +
-	"\x06inputs\x18\x11 \x03(\v2\x1a.ggen.marketplace.v1.InputR\x06inputs\x1a8\n" +
+	"\x06inputs\x18\x11 \x03(\v2\x1a.ggen.marketplace.v1.InputR\x06inputs\x12\x1d\n" +
+	"\aholders\x18\x12 \x01(\x05H\x00R\aholders\x88\x01\x01\x1a8\n" +
 	"\n" +
 	"ExtraEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x87\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
+	"\n" +
+	"\b_holders\"\x87\x01\n" +
 	"\x05Input\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x1a\n" +
@@ -7299,6 +7320,7 @@ func file_ggen_marketplace_v1_marketplace_proto_init() {
 	if File_ggen_marketplace_v1_marketplace_proto != nil {
 		return
 	}
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[10].OneofWrappers = []any{}
 	file_ggen_marketplace_v1_marketplace_proto_msgTypes[22].OneofWrappers = []any{
 		(*PublishRequest_Header)(nil),
 		(*PublishRequest_Chunk)(nil),
