@@ -67,7 +67,7 @@ func TestImportsFollowTheArrows(t *testing.T) {
 var partNeighbours = map[string][]string{
 	"publisher": nil,
 	"netblock":  nil,
-	"p2ptest":   {"", "node"},
+	"p2ptest":   {"", "node", "catalog", "publisher", "store"},
 	"peertable": {"coordinate", "netblock"},
 	// The overlay is the engine's lower half: it composes what finds things in the network.
 	"overlay": {"node", "gossip", "peertable", "replicate", "routing"},
