@@ -150,7 +150,10 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	e.background(e.fadeHolders)
 	// Reading the catalogue leaves as much garbage as it is large, and an idle engine
 	// would keep that memory until it happens to need it.
-	e.background(func(context.Context) { debug.FreeOSMemory() })
+	e.background(func(context.Context) {
+		e.db.ReleasePages()
+		debug.FreeOSMemory()
+	})
 	return e, nil
 }
 

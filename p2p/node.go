@@ -214,6 +214,7 @@ func (e *Engine) keepPeers(ctx context.Context) {
 		if err := e.savePeers(); err != nil {
 			e.log.Warn("write the peer table down", "error", err)
 		}
+		e.db.ReleasePages()
 	}
 }
 

@@ -1,6 +1,7 @@
 package p2ptest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,25 +21,35 @@ import (
 // 200 bytes. The content of the packages exists nowhere.
 func Seed(tb testing.TB, home string, publishers, packages int) {
 	tb.Helper()
+	if err := SeedHome(home, publishers, packages); err != nil {
+		tb.Fatalf("seed %s: %v", home, err)
+	}
+}
+
+// SeedHome is [Seed] for programs.
+func SeedHome(home string, publishers, packages int) (err error) {
 	if err := os.MkdirAll(home, 0o700); err != nil {
-		tb.Fatal(err)
+		return err
 	}
 	db, err := store.OpenDB(filepath.Join(home, "market.db"))
 	if err != nil {
-		tb.Fatal(err)
+		return err
 	}
+	defer func() { err = errors.Join(err, db.Close()) }()
 	c, err := catalog.Open(db)
 	if err != nil {
-		tb.Fatal(err)
+		return err
 	}
 	for p := range publishers {
-		if _, err := c.Apply(seedLog(tb, p, packages)); err != nil {
-			tb.Fatal(err)
+		update, err := seedLog(p, packages)
+		if err != nil {
+			return err
+		}
+		if _, err := c.Apply(update); err != nil {
+			return err
 		}
 	}
-	if err := db.Close(); err != nil {
-		tb.Fatal(err)
-	}
+	return nil
 }
 
 // noHashes is the tree of a log that has no entries yet.
@@ -52,15 +63,14 @@ func (noHashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	return nil, nil
 }
 
-func seedLog(tb testing.TB, p, packages int) publisher.Update {
-	tb.Helper()
+func seedLog(p, packages int) (publisher.Update, error) {
 	key, err := publisher.GenerateKey()
 	if err != nil {
-		tb.Fatal(err)
+		return publisher.Update{}, err
 	}
 	ring, err := publisher.NewKeyring(key)
 	if err != nil {
-		tb.Fatal(err)
+		return publisher.Update{}, err
 	}
 	entries := make([][]byte, packages)
 	for i := range entries {
@@ -75,13 +85,10 @@ func seedLog(tb testing.TB, p, packages int) publisher.Update {
 		}
 		raw, err := publisher.Entry{Kind: publisher.KindRelease, Publisher: ring.ID(), Time: time.Now().Unix(), Release: &rel}.Encode()
 		if err != nil {
-			tb.Fatal(err)
+			return publisher.Update{}, err
 		}
 		entries[i] = raw
 	}
 	_, update, err := publisher.Append(ring, publisher.Log{Hashes: noHashes{}}, entries, time.Now())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return update
+	return update, err
 }

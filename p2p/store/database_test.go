@@ -2,9 +2,11 @@ package store_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -116,4 +118,42 @@ func TestOpenDB(t *testing.T) {
 		_, err := store.OpenDB(filepath.Join(t.TempDir(), "none", "market.db"))
 		wantReason(t, err, shared.ReasonStorage)
 	})
+}
+
+// TestReleasedPagesAreReadAgain holds that a database reads and writes on after its
+// memory was given back, also from several goroutines at once.
+func TestReleasedPagesAreReadAgain(t *testing.T) {
+	db, err := store.OpenDB(filepath.Join(t.TempDir(), "market.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	var work sync.WaitGroup
+	work.Go(func() {
+		for range 200 {
+			db.ReleasePages()
+		}
+	})
+	for i := range 100 {
+		if err := db.Update(func(tx *bbolt.Tx) error {
+			bucket, err := tx.CreateBucketIfNotExists([]byte("b"))
+			if err != nil {
+				return err
+			}
+			return bucket.Put(fmt.Append(nil, i), make([]byte, 8<<10))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	work.Wait()
+	if err := db.View(func(tx *bbolt.Tx) error {
+		for i := range 100 {
+			if got := tx.Bucket([]byte("b")).Get(fmt.Append(nil, i)); len(got) != 8<<10 {
+				t.Errorf("value %d has %d bytes", i, len(got))
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
