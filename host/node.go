@@ -179,5 +179,5 @@ func status(ctx context.Context, v *invocation) error {
 		return err
 	}
 	v.Remarks(st.Diagnostics)
-	return v.Print(render.NewStatus(st, info))
+	return v.Print(render.NewStatus(st, info, time.Now()))
 }

@@ -101,6 +101,7 @@ type Engine struct {
 	learned  learning
 	passing  passing
 	asking   asking
+	traffic  traffic
 
 	closing   context.Context // ends when Close begins
 	cancel    context.CancelFunc

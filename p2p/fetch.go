@@ -23,9 +23,11 @@ func (e *Engine) fetch(ctx context.Context, req shared.InstallRequest, s *step, 
 	var err error
 	if e.store.Has(rel.Archive.Digest) {
 		if s.index, err = e.readIndex(rel); err == nil {
+			e.traffic.hits.Add(1)
 			return nil
 		}
 	}
+	e.traffic.misses.Add(1)
 	if req.Offline {
 		return shared.NewError(shared.ReasonOffline, "%s is not on this machine, and --offline forbids to fetch it", s.label()).
 			WithHint("run the command without --offline")

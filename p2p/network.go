@@ -416,6 +416,7 @@ func (e *Engine) observe(o transfer.Outcome) {
 		outcome = reputation.Malformed
 	case transfer.Unreachable, transfer.Disconnected, transfer.Stalled:
 	}
+	e.traffic.received.add(o.Bytes, e.now())
 	e.reputation.Observe(o.Peer.String(), outcome, o.Bytes, o.Took, o.FirstByte)
 }
 
@@ -425,7 +426,7 @@ func (e *Engine) openBlob(digest shared.Digest) (transfer.Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	return blob, nil
+	return metered{blob, &e.traffic.sent}, nil
 }
 
 var (

@@ -53,6 +53,12 @@ func (e *Engine) Status(ctx context.Context) (shared.NodeStatus, error) {
 		RoutingTable: e.node.RoutingTableSize(), Publisher: e.ring.ID(), Publishers: publishers, Releases: releases,
 		StartedAt: e.started, Version: e.cfg.Version,
 	}
+	status.Entries, status.NewestHead = e.catalog.Extent()
+	status.PeerTable = e.overlay.Table().Size()
+	status.DHTServers, status.InboundPeers = e.node.Kinds()
+	status.ReceivedBytes, status.ReceiveRate = e.traffic.received.read(e.now())
+	status.SentBytes, status.SendRate = e.traffic.sent.read(e.now())
+	status.CacheHits, status.CacheMisses = e.traffic.hits.Load(), e.traffic.misses.Load()
 	for _, rel := range e.heldReleases() {
 		status.HeldPackages++
 		status.HeldBytes += rel.Archive.Size

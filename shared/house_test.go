@@ -28,7 +28,7 @@ var rules = []rule{
 	{"shared", nil, []string{"github.com/libp2p/", "google.golang.org/grpc", "github.com/urfave/"}, "the vocabulary imports nothing of ours and no wire"},
 	{"host", []string{"host", "shared"}, []string{"github.com/libp2p/", module + "p2p", module + "plugin"}, "a crash in networking code must never take the generator down"},
 	{"plugin", []string{"plugin", "p2p", "shared"}, []string{"github.com/urfave/", module + "host"}, "the engine binary wires p2p to the wire and nothing else"},
-	{"p2p/p2ptest", []string{"p2p"}, []string{"google.golang.org/grpc", "github.com/hashicorp/go-plugin", "github.com/urfave/"}, "the engine does not know who calls it"},
+	{"p2p/p2ptest", []string{"p2p", "shared"}, []string{"google.golang.org/grpc", "github.com/hashicorp/go-plugin", "github.com/urfave/"}, "the engine does not know who calls it"},
 	{"p2p", []string{"shared", "p2p"}, []string{"google.golang.org/grpc", "github.com/hashicorp/go-plugin", "github.com/urfave/", module + "shared/rpc", module + "host"}, "the engine does not know who calls it"},
 	{"bench", []string{"bench", "p2p", "shared"}, []string{module + "host"}, "benchmarks drive the host as a process"},
 }

@@ -19,7 +19,18 @@ type NodeStatus struct {
 	HeldBytes       int64 // bytes of that content
 	StartedAt       time.Time
 	Version         string
-	Staying         bool // asked to run until stopped
+	Staying         bool      // asked to run until stopped
+	PeerTable       int       // peers that are known to answer DHT queries, this one included
+	DHTServers      int       // connected peers that do
+	InboundPeers    int       // connected peers that have dialled this one
+	Entries         int64     // log entries in the catalogue
+	NewestHead      time.Time // when the newest statement of any publisher was signed
+	ReceivedBytes   int64     // of packages, from other peers, since the start
+	SentBytes       int64     // of packages, to other peers
+	ReceiveRate     float64   // bytes a second over the last minute
+	SendRate        float64
+	CacheHits       int64 // packages that were wanted and here, since the start
+	CacheMisses     int64 // that had to be fetched
 	Diagnostics     []Diagnostic
 }
 

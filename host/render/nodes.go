@@ -80,6 +80,18 @@ type Status struct {
 	Releases          int                `json:"releases"`               // releases in the catalogue
 	HeldPackages      int                `json:"held_packages"`          // releases whose content is here
 	HeldBytes         int64              `json:"held_bytes"`             // size of that content
+	PeerTable         int                `json:"peer_table"`             // peers that are known to answer DHT queries, this one included
+	DHTServers        int                `json:"dht_servers"`            // connected peers that do
+	InboundPeers      int                `json:"inbound_peers"`          // connected peers that have dialled this one
+	Entries           int64              `json:"entries"`                // log entries in the catalogue
+	NewestHead        *time.Time         `json:"newest_head_at"`         // when the newest statement of any publisher was signed; null without one
+	ReceivedBytes     int64              `json:"received_bytes"`         // of packages from other peers, since the start
+	SentBytes         int64              `json:"sent_bytes"`             // of packages to other peers, since the start
+	ReceiveRate       float64            `json:"receive_rate"`           // bytes a second over the last minute
+	SendRate          float64            `json:"send_rate"`              // bytes a second over the last minute
+	CacheHits         int64              `json:"cache_hits"`             // packages that were wanted and here, since the start
+	CacheMisses       int64              `json:"cache_misses"`           // packages that had to be fetched, since the start
+	UptimeSeconds     int64              `json:"uptime_seconds"`         // how long the engine has been running
 	StartedAt         *time.Time         `json:"started_at"`             // when the engine started; null without one
 	Version           string             `json:"version,omitempty"`      // of the engine, as a semantic version
 	Staying           bool               `json:"staying"`                // it runs until it is stopped
@@ -91,15 +103,26 @@ type Status struct {
 // NotRunning is the status without an engine.
 func NotRunning() Status { return Status{ListenAddresses: []string{}} }
 
-// NewStatus takes over a node's status.
-func NewStatus(s shared.NodeStatus, info shared.EngineInfo) Status {
+// NewStatus takes over a node's status; now is the time to tell its age by.
+func NewStatus(s shared.NodeStatus, info shared.EngineInfo, now time.Time) Status {
 	return Status{
 		Running: true, PeerID: s.PeerID, ListenAddresses: orEmpty(s.ListenAddresses), Reachability: s.Reachability, DHTMode: s.DHTMode,
 		BootstrapCount: s.BootstrapCount, ConnectedPeers: s.ConnectedPeers, KnownPeers: s.KnownPeers, RoutingTablePeers: s.RoutingTable,
 		Publisher: s.Publisher, Publishers: s.Publishers, Releases: s.Releases, HeldPackages: s.HeldPackages, HeldBytes: s.HeldBytes,
-		StartedAt: stamp(s.StartedAt), Version: s.Version, Staying: s.Staying, EnginePID: info.PID, InstanceID: info.InstanceID,
+		PeerTable: s.PeerTable, DHTServers: s.DHTServers, InboundPeers: s.InboundPeers, Entries: s.Entries, NewestHead: stamp(s.NewestHead),
+		ReceivedBytes: s.ReceivedBytes, SentBytes: s.SentBytes, ReceiveRate: s.ReceiveRate, SendRate: s.SendRate, CacheHits: s.CacheHits, CacheMisses: s.CacheMisses,
+		UptimeSeconds: uptime(s.StartedAt, now),
+		StartedAt:     stamp(s.StartedAt), Version: s.Version, Staying: s.Staying, EnginePID: info.PID, InstanceID: info.InstanceID,
 		Diagnostics: remarks(s.Diagnostics),
 	}
+}
+
+// uptime is how long ago a start was, in seconds; 0 without one.
+func uptime(started, now time.Time) int64 {
+	if started.IsZero() {
+		return 0
+	}
+	return max(0, int64(now.Sub(started).Seconds()))
 }
 
 // Text implements [Document].
@@ -114,14 +137,21 @@ func (d Status) Text(p *Page) {
 	}
 	since := ""
 	if d.StartedAt != nil {
-		since = d.StartedAt.Format(time.RFC3339)
+		since = fmt.Sprintf("%s (%s)", d.StartedAt.Format(time.RFC3339), time.Duration(d.UptimeSeconds)*time.Second)
+	}
+	newest := ""
+	if d.NewestHead != nil {
+		newest = ", the newest statement of " + d.NewestHead.Format(time.RFC3339)
 	}
 	p.Fields(slices.Concat([]string{"Peer ID", d.PeerID}, each("Listens on", d.ListenAddresses), []string{
 		"Reachable", d.Reachability, "DHT", fmt.Sprintf("%s, %s in the routing table", d.DHTMode, plural(d.RoutingTablePeers, "peer", "peers")),
-		"Peers", fmt.Sprintf("%d connected, %d known, %d bootstrap", d.ConnectedPeers, d.KnownPeers, d.BootstrapCount),
+		"Peers", fmt.Sprintf("%d connected (%d answer queries, %d dialled this peer), %d known, %d bootstrap", d.ConnectedPeers, d.DHTServers, d.InboundPeers, d.KnownPeers, d.BootstrapCount),
+		"Peer table", plural(d.PeerTable, "peer", "peers"),
 		"Publisher", string(d.Publisher),
-		"Catalogue", fmt.Sprintf("%s of %s", plural(d.Releases, "release", "releases"), plural(d.Publishers, "publisher", "publishers")),
+		"Catalogue", fmt.Sprintf("%s of %s, %d log entries%s", plural(d.Releases, "release", "releases"), plural(d.Publishers, "publisher", "publishers"), d.Entries, newest),
 		"Holds", fmt.Sprintf("%s, %s", plural(d.HeldPackages, "package", "packages"), Bytes(d.HeldBytes)),
+		"Transfers", fmt.Sprintf("%s received (%s/s), %s sent (%s/s)", Bytes(d.ReceivedBytes), Bytes(int64(d.ReceiveRate)), Bytes(d.SentBytes), Bytes(int64(d.SendRate))),
+		"Cache", fmt.Sprintf("%d of %s were here", d.CacheHits, plural(int(d.CacheHits+d.CacheMisses), "wanted package", "wanted packages")),
 		"Engine", fmt.Sprintf("%s, process %d, runs %s", d.Version, d.EnginePID, stays), "Since", since,
 	})...)
 }

@@ -82,7 +82,7 @@ func documents() []Document {
 		NewStarted(shared.NodeStatus{PeerID: h, ListenAddresses: []string{h}}, shared.EngineInfo{Version: h}, true),
 		Stopped{Stopped: true},
 		NotRunning(),
-		NewStatus(shared.NodeStatus{PeerID: h, ListenAddresses: []string{h}, DHTMode: h, Reachability: h, Version: h, StartedAt: time.Unix(1, 0)}, shared.EngineInfo{}),
+		NewStatus(shared.NodeStatus{PeerID: h, ListenAddresses: []string{h}, DHTMode: h, Reachability: h, Version: h, StartedAt: time.Unix(1, 0)}, shared.EngineInfo{}, time.Unix(2, 0)),
 		NewPeers(shared.PeerList{Peers: []shared.Peer{{ID: h, Addresses: []string{h}, Agent: h}}}),
 		NewPeer(shared.Peer{ID: h, Addresses: []string{h}, Agent: h, LastSeen: time.Unix(1, 0)}),
 		NewBootstrap([]shared.DialOutcome{{Address: h, PeerID: h, Err: shared.NewError(shared.ReasonTimeout, "%s", h)}, {Address: h}}),
@@ -128,7 +128,7 @@ func TestJSONHasNoNull(t *testing.T) {
 	for _, doc := range []Document{
 		NewSearch(shared.SearchResult{}), NewInfo(shared.PackageDetails{}), NewPublish(shared.PublishReceipt{}, false),
 		NewInstall(shared.InstallReceipt{Packages: make([]shared.InstalledPackage, 1)}, InstallFacts{}), NewVerify(shared.VerifyReport{Packages: make([]shared.VerifyResult, 1)}),
-		NewStarted(shared.NodeStatus{}, shared.EngineInfo{}, false), NewStatus(shared.NodeStatus{}, shared.EngineInfo{}), NewPeers(shared.PeerList{}), NewPeer(shared.Peer{}), NewBootstrap(nil),
+		NewStarted(shared.NodeStatus{}, shared.EngineInfo{}, false), NewStatus(shared.NodeStatus{}, shared.EngineInfo{}, time.Time{}), NewPeers(shared.PeerList{}), NewPeer(shared.Peer{}), NewBootstrap(nil),
 	} {
 		line, err := encode(doc)
 		if err != nil {

@@ -254,6 +254,19 @@ func (c *Catalog) Count() (publishers, releases int) {
 	return len(c.logs), c.releases
 }
 
+// Extent says how many log entries are held, and when the newest head was signed.
+func (c *Catalog) Extent() (entries int64, newest time.Time) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, l := range c.logs {
+		entries += l.Size
+		if l.Head.Time.After(newest) {
+			newest = l.Head.Time
+		}
+	}
+	return entries, newest
+}
+
 // Heads lists the logs that are completely held, by publisher.
 func (c *Catalog) Heads() []HeadRef {
 	c.mu.RLock()

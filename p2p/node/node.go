@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ import (
 	record "github.com/libp2p/go-libp2p-record"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
@@ -269,6 +271,20 @@ func (n *Node) Reachability() string { return n.members.reachable() }
 
 // Connected lists the connected peers of this network, in no order.
 func (n *Node) Connected() []peer.ID { return n.members.list() }
+
+// Kinds counts the connected peers of this network that answer DHT queries, and those
+// that have dialled this node.
+func (n *Node) Kinds() (servers, inbound int) {
+	for _, p := range n.members.list() {
+		if spoken, err := n.host.Peerstore().SupportsProtocols(p, n.dhtProto); err == nil && len(spoken) > 0 {
+			servers++
+		}
+		if slices.ContainsFunc(n.host.Network().ConnsToPeer(p), func(c network.Conn) bool { return c.Stat().Direction == network.DirInbound }) {
+			inbound++
+		}
+	}
+	return servers, inbound
+}
 
 // Joined is closed when the first peer of this network is connected.
 func (n *Node) Joined() <-chan struct{} { return n.members.joined }

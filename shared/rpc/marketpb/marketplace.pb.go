@@ -5647,6 +5647,17 @@ type StatusResponse struct {
 	Version         string                 `protobuf:"bytes,15,opt,name=version,proto3" json:"version,omitempty"`
 	Staying         bool                   `protobuf:"varint,16,opt,name=staying,proto3" json:"staying,omitempty"`
 	Diagnostics     []*Diagnostic          `protobuf:"bytes,17,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	PeerTable       int32                  `protobuf:"varint,18,opt,name=peer_table,json=peerTable,proto3" json:"peer_table,omitempty"`
+	DhtServers      int32                  `protobuf:"varint,19,opt,name=dht_servers,json=dhtServers,proto3" json:"dht_servers,omitempty"`
+	InboundPeers    int32                  `protobuf:"varint,20,opt,name=inbound_peers,json=inboundPeers,proto3" json:"inbound_peers,omitempty"`
+	Entries         int64                  `protobuf:"varint,21,opt,name=entries,proto3" json:"entries,omitempty"`
+	NewestHead      *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=newest_head,json=newestHead,proto3" json:"newest_head,omitempty"`
+	ReceivedBytes   int64                  `protobuf:"varint,23,opt,name=received_bytes,json=receivedBytes,proto3" json:"received_bytes,omitempty"`
+	SentBytes       int64                  `protobuf:"varint,24,opt,name=sent_bytes,json=sentBytes,proto3" json:"sent_bytes,omitempty"`
+	ReceiveRate     float64                `protobuf:"fixed64,25,opt,name=receive_rate,json=receiveRate,proto3" json:"receive_rate,omitempty"`
+	SendRate        float64                `protobuf:"fixed64,26,opt,name=send_rate,json=sendRate,proto3" json:"send_rate,omitempty"`
+	CacheHits       int64                  `protobuf:"varint,27,opt,name=cache_hits,json=cacheHits,proto3" json:"cache_hits,omitempty"`
+	CacheMisses     int64                  `protobuf:"varint,28,opt,name=cache_misses,json=cacheMisses,proto3" json:"cache_misses,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -5798,6 +5809,83 @@ func (x *StatusResponse) GetDiagnostics() []*Diagnostic {
 		return x.Diagnostics
 	}
 	return nil
+}
+
+func (x *StatusResponse) GetPeerTable() int32 {
+	if x != nil {
+		return x.PeerTable
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetDhtServers() int32 {
+	if x != nil {
+		return x.DhtServers
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetInboundPeers() int32 {
+	if x != nil {
+		return x.InboundPeers
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetEntries() int64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetNewestHead() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NewestHead
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetReceivedBytes() int64 {
+	if x != nil {
+		return x.ReceivedBytes
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetSentBytes() int64 {
+	if x != nil {
+		return x.SentBytes
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetReceiveRate() float64 {
+	if x != nil {
+		return x.ReceiveRate
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetSendRate() float64 {
+	if x != nil {
+		return x.SendRate
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetCacheHits() int64 {
+	if x != nil {
+		return x.CacheHits
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetCacheMisses() int64 {
+	if x != nil {
+		return x.CacheMisses
+	}
+	return 0
 }
 
 type PeersRequest struct {
@@ -6911,7 +6999,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x05entry\x18\x01 \x01(\x03R\x05entry\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\"\x0f\n" +
-	"\rStatusRequest\"\xfb\x04\n" +
+	"\rStatusRequest\"\xff\a\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12)\n" +
 	"\x10listen_addresses\x18\x02 \x03(\tR\x0flistenAddresses\x12\"\n" +
@@ -6935,7 +7023,23 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"started_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x18\n" +
 	"\aversion\x18\x0f \x01(\tR\aversion\x12\x18\n" +
 	"\astaying\x18\x10 \x01(\bR\astaying\x12A\n" +
-	"\vdiagnostics\x18\x11 \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\"l\n" +
+	"\vdiagnostics\x18\x11 \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\x12\x1d\n" +
+	"\n" +
+	"peer_table\x18\x12 \x01(\x05R\tpeerTable\x12\x1f\n" +
+	"\vdht_servers\x18\x13 \x01(\x05R\n" +
+	"dhtServers\x12#\n" +
+	"\rinbound_peers\x18\x14 \x01(\x05R\finboundPeers\x12\x18\n" +
+	"\aentries\x18\x15 \x01(\x03R\aentries\x12;\n" +
+	"\vnewest_head\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"newestHead\x12%\n" +
+	"\x0ereceived_bytes\x18\x17 \x01(\x03R\rreceivedBytes\x12\x1d\n" +
+	"\n" +
+	"sent_bytes\x18\x18 \x01(\x03R\tsentBytes\x12!\n" +
+	"\freceive_rate\x18\x19 \x01(\x01R\vreceiveRate\x12\x1b\n" +
+	"\tsend_rate\x18\x1a \x01(\x01R\bsendRate\x12\x1d\n" +
+	"\n" +
+	"cache_hits\x18\x1b \x01(\x03R\tcacheHits\x12!\n" +
+	"\fcache_misses\x18\x1c \x01(\x03R\vcacheMisses\"l\n" +
 	"\fPeersRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\x0econnected_only\x18\x02 \x01(\bR\rconnectedOnly\x12%\n" +
@@ -7241,78 +7345,79 @@ var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
 	95,  // 76: ggen.marketplace.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
 	95,  // 77: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	1,   // 78: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	83,  // 79: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
-	95,  // 80: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
-	96,  // 81: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
-	86,  // 82: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
-	96,  // 83: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
-	2,   // 84: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
-	95,  // 85: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	8,   // 86: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
-	96,  // 87: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
-	4,   // 88: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
-	6,   // 89: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
-	10,  // 90: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
-	23,  // 91: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
-	14,  // 92: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
-	30,  // 93: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
-	62,  // 94: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
-	17,  // 95: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
-	19,  // 96: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
-	40,  // 97: ggen.marketplace.v1.MarketplaceService.Explain:input_type -> ggen.marketplace.v1.ExplainRequest
-	46,  // 98: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:input_type -> ggen.marketplace.v1.TrustCataloguesRequest
-	48,  // 99: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:input_type -> ggen.marketplace.v1.AddTrustCatalogueRequest
-	50,  // 100: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:input_type -> ggen.marketplace.v1.RemoveTrustCatalogueRequest
-	52,  // 101: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:input_type -> ggen.marketplace.v1.SignTrustCatalogueRequest
-	54,  // 102: ggen.marketplace.v1.MarketplaceService.ForkProof:input_type -> ggen.marketplace.v1.ForkProofRequest
-	56,  // 103: ggen.marketplace.v1.MarketplaceService.CheckForkProof:input_type -> ggen.marketplace.v1.CheckForkProofRequest
-	31,  // 104: ggen.marketplace.v1.MarketplaceService.Export:input_type -> ggen.marketplace.v1.ExportRequest
-	34,  // 105: ggen.marketplace.v1.MarketplaceService.Import:input_type -> ggen.marketplace.v1.ImportRequest
-	37,  // 106: ggen.marketplace.v1.MarketplaceService.Prove:input_type -> ggen.marketplace.v1.ProveRequest
-	67,  // 107: ggen.marketplace.v1.MarketplaceService.PublisherKeys:input_type -> ggen.marketplace.v1.PublisherKeysRequest
-	71,  // 108: ggen.marketplace.v1.MarketplaceService.MakeKey:input_type -> ggen.marketplace.v1.MakeKeyRequest
-	74,  // 109: ggen.marketplace.v1.MarketplaceService.ExportKey:input_type -> ggen.marketplace.v1.ExportKeyRequest
-	76,  // 110: ggen.marketplace.v1.MarketplaceService.ChangeKeys:input_type -> ggen.marketplace.v1.ChangeKeysRequest
-	79,  // 111: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
-	81,  // 112: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
-	84,  // 113: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
-	87,  // 114: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
-	89,  // 115: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
-	91,  // 116: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
-	5,   // 117: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
-	7,   // 118: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
-	11,  // 119: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
-	25,  // 120: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
-	15,  // 121: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
-	59,  // 122: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
-	63,  // 123: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
-	18,  // 124: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
-	20,  // 125: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
-	41,  // 126: ggen.marketplace.v1.MarketplaceService.Explain:output_type -> ggen.marketplace.v1.ExplainResponse
-	47,  // 127: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:output_type -> ggen.marketplace.v1.TrustCataloguesResponse
-	49,  // 128: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:output_type -> ggen.marketplace.v1.AddTrustCatalogueResponse
-	51,  // 129: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:output_type -> ggen.marketplace.v1.RemoveTrustCatalogueResponse
-	53,  // 130: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:output_type -> ggen.marketplace.v1.SignTrustCatalogueResponse
-	55,  // 131: ggen.marketplace.v1.MarketplaceService.ForkProof:output_type -> ggen.marketplace.v1.ForkProofResponse
-	57,  // 132: ggen.marketplace.v1.MarketplaceService.CheckForkProof:output_type -> ggen.marketplace.v1.CheckForkProofResponse
-	32,  // 133: ggen.marketplace.v1.MarketplaceService.Export:output_type -> ggen.marketplace.v1.ExportResponse
-	35,  // 134: ggen.marketplace.v1.MarketplaceService.Import:output_type -> ggen.marketplace.v1.ImportResponse
-	38,  // 135: ggen.marketplace.v1.MarketplaceService.Prove:output_type -> ggen.marketplace.v1.ProveResponse
-	68,  // 136: ggen.marketplace.v1.MarketplaceService.PublisherKeys:output_type -> ggen.marketplace.v1.PublisherKeysResponse
-	72,  // 137: ggen.marketplace.v1.MarketplaceService.MakeKey:output_type -> ggen.marketplace.v1.MakeKeyResponse
-	75,  // 138: ggen.marketplace.v1.MarketplaceService.ExportKey:output_type -> ggen.marketplace.v1.ExportKeyResponse
-	77,  // 139: ggen.marketplace.v1.MarketplaceService.ChangeKeys:output_type -> ggen.marketplace.v1.ChangeKeysResponse
-	80,  // 140: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
-	82,  // 141: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
-	85,  // 142: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
-	88,  // 143: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
-	90,  // 144: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
-	92,  // 145: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
-	117, // [117:146] is the sub-list for method output_type
-	88,  // [88:117] is the sub-list for method input_type
-	88,  // [88:88] is the sub-list for extension type_name
-	88,  // [88:88] is the sub-list for extension extendee
-	0,   // [0:88] is the sub-list for field type_name
+	95,  // 79: ggen.marketplace.v1.StatusResponse.newest_head:type_name -> google.protobuf.Timestamp
+	83,  // 80: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
+	95,  // 81: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
+	96,  // 82: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
+	86,  // 83: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
+	96,  // 84: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
+	2,   // 85: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
+	95,  // 86: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	8,   // 87: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
+	96,  // 88: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
+	4,   // 89: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
+	6,   // 90: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
+	10,  // 91: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
+	23,  // 92: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
+	14,  // 93: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
+	30,  // 94: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
+	62,  // 95: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
+	17,  // 96: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
+	19,  // 97: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
+	40,  // 98: ggen.marketplace.v1.MarketplaceService.Explain:input_type -> ggen.marketplace.v1.ExplainRequest
+	46,  // 99: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:input_type -> ggen.marketplace.v1.TrustCataloguesRequest
+	48,  // 100: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:input_type -> ggen.marketplace.v1.AddTrustCatalogueRequest
+	50,  // 101: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:input_type -> ggen.marketplace.v1.RemoveTrustCatalogueRequest
+	52,  // 102: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:input_type -> ggen.marketplace.v1.SignTrustCatalogueRequest
+	54,  // 103: ggen.marketplace.v1.MarketplaceService.ForkProof:input_type -> ggen.marketplace.v1.ForkProofRequest
+	56,  // 104: ggen.marketplace.v1.MarketplaceService.CheckForkProof:input_type -> ggen.marketplace.v1.CheckForkProofRequest
+	31,  // 105: ggen.marketplace.v1.MarketplaceService.Export:input_type -> ggen.marketplace.v1.ExportRequest
+	34,  // 106: ggen.marketplace.v1.MarketplaceService.Import:input_type -> ggen.marketplace.v1.ImportRequest
+	37,  // 107: ggen.marketplace.v1.MarketplaceService.Prove:input_type -> ggen.marketplace.v1.ProveRequest
+	67,  // 108: ggen.marketplace.v1.MarketplaceService.PublisherKeys:input_type -> ggen.marketplace.v1.PublisherKeysRequest
+	71,  // 109: ggen.marketplace.v1.MarketplaceService.MakeKey:input_type -> ggen.marketplace.v1.MakeKeyRequest
+	74,  // 110: ggen.marketplace.v1.MarketplaceService.ExportKey:input_type -> ggen.marketplace.v1.ExportKeyRequest
+	76,  // 111: ggen.marketplace.v1.MarketplaceService.ChangeKeys:input_type -> ggen.marketplace.v1.ChangeKeysRequest
+	79,  // 112: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
+	81,  // 113: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
+	84,  // 114: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
+	87,  // 115: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
+	89,  // 116: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
+	91,  // 117: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
+	5,   // 118: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
+	7,   // 119: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
+	11,  // 120: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
+	25,  // 121: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
+	15,  // 122: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
+	59,  // 123: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
+	63,  // 124: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
+	18,  // 125: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
+	20,  // 126: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
+	41,  // 127: ggen.marketplace.v1.MarketplaceService.Explain:output_type -> ggen.marketplace.v1.ExplainResponse
+	47,  // 128: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:output_type -> ggen.marketplace.v1.TrustCataloguesResponse
+	49,  // 129: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:output_type -> ggen.marketplace.v1.AddTrustCatalogueResponse
+	51,  // 130: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:output_type -> ggen.marketplace.v1.RemoveTrustCatalogueResponse
+	53,  // 131: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:output_type -> ggen.marketplace.v1.SignTrustCatalogueResponse
+	55,  // 132: ggen.marketplace.v1.MarketplaceService.ForkProof:output_type -> ggen.marketplace.v1.ForkProofResponse
+	57,  // 133: ggen.marketplace.v1.MarketplaceService.CheckForkProof:output_type -> ggen.marketplace.v1.CheckForkProofResponse
+	32,  // 134: ggen.marketplace.v1.MarketplaceService.Export:output_type -> ggen.marketplace.v1.ExportResponse
+	35,  // 135: ggen.marketplace.v1.MarketplaceService.Import:output_type -> ggen.marketplace.v1.ImportResponse
+	38,  // 136: ggen.marketplace.v1.MarketplaceService.Prove:output_type -> ggen.marketplace.v1.ProveResponse
+	68,  // 137: ggen.marketplace.v1.MarketplaceService.PublisherKeys:output_type -> ggen.marketplace.v1.PublisherKeysResponse
+	72,  // 138: ggen.marketplace.v1.MarketplaceService.MakeKey:output_type -> ggen.marketplace.v1.MakeKeyResponse
+	75,  // 139: ggen.marketplace.v1.MarketplaceService.ExportKey:output_type -> ggen.marketplace.v1.ExportKeyResponse
+	77,  // 140: ggen.marketplace.v1.MarketplaceService.ChangeKeys:output_type -> ggen.marketplace.v1.ChangeKeysResponse
+	80,  // 141: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
+	82,  // 142: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
+	85,  // 143: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
+	88,  // 144: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
+	90,  // 145: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
+	92,  // 146: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
+	118, // [118:147] is the sub-list for method output_type
+	89,  // [89:118] is the sub-list for method input_type
+	89,  // [89:89] is the sub-list for extension type_name
+	89,  // [89:89] is the sub-list for extension extendee
+	0,   // [0:89] is the sub-list for field type_name
 }
 
 func init() { file_ggen_marketplace_v1_marketplace_proto_init() }

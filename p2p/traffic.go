@@ -1,0 +1,68 @@
+package p2p
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ggen.dev/marketplace/p2p/transfer"
+)
+
+// traffic is what this peer has moved since it started.
+type traffic struct {
+	received, sent meter
+	hits, misses   atomic.Int64 // packages that were wanted: here, or to be fetched
+}
+
+// window is what the rates are of, in seconds.
+const window = 60
+
+// meter counts bytes, and how many of them came in the last minute. The zero value is
+// ready.
+type meter struct {
+	mu      sync.Mutex // guards the fields below
+	total   int64
+	seconds [window]int64 // bytes in each of the last seconds, by the second modulo 60
+	last    int64         // the second that was counted last
+}
+
+func (m *meter) add(n int64, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forget(now.Unix())
+	m.total += n
+	m.seconds[now.Unix()%window] += n
+}
+
+// forget clears the seconds since the last count.
+func (m *meter) forget(second int64) {
+	for at := max(m.last+1, second-window+1); at <= second; at++ {
+		m.seconds[at%window] = 0
+	}
+	m.last = max(m.last, second)
+}
+
+// read gives all bytes, and bytes a second over the last minute.
+func (m *meter) read(now time.Time) (total int64, rate float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forget(now.Unix())
+	var sum int64
+	for _, n := range m.seconds {
+		sum += n
+	}
+	return m.total, float64(sum) / window
+}
+
+// metered counts what is read of a blob for other peers.
+type metered struct {
+	transfer.Blob
+	meter *meter
+}
+
+// ReadAt implements io.ReaderAt.
+func (b metered) ReadAt(p []byte, off int64) (int, error) {
+	n, err := b.Blob.ReadAt(p, off)
+	b.meter.add(int64(n), time.Now())
+	return n, err
+}
