@@ -103,7 +103,7 @@ func (c engineConfig) real() engine.Config {
 		Home: c.Home, Profile: c.Profile, PerCommand: c.PerCommand, Project: c.Project, PluginDirs: c.PluginDirs, HostVersion: c.Version, Logger: c.Logger,
 		Settings: engine.Settings{
 			Listen: c.Settings.Listen, Bootstrap: c.Settings.Bootstrap, DHTServer: c.Settings.DHTServer, IdleStop: c.Settings.IdleStop,
-			Memory: c.Settings.Memory, NetworkKey: c.Settings.NetworkKey, AllowPeers: c.Settings.AllowPeers,
+			Memory: c.Settings.Memory, NetworkKey: c.Settings.NetworkKey, AllowPeers: c.Settings.AllowPeers, NoMDNS: c.Settings.NoMDNS,
 		},
 	}
 }

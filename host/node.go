@@ -29,6 +29,7 @@ ggen marketplace p2p start --foreground`,
 			&cli.BoolFlag{Name: "dht-server", Usage: "answer DHT queries even if not known to be reachable from outside"},
 			&cli.StringFlag{Name: "network-key", Usage: "join the private network whose pre-shared key is in `FILE`"},
 			&cli.StringSliceFlag{Name: "allow-peer", Usage: "let the peer with this `ID` connect, and nobody else; may be repeated"},
+			&cli.BoolFlag{Name: "no-mdns", Usage: "do not look for peers in the local network"},
 			&cli.StringFlag{Name: "config", Usage: "read settings from `FILE` instead of ggen.toml and config.toml"},
 			&cli.BoolFlag{Name: "foreground", Usage: "stay in the foreground until interrupted"},
 		},
@@ -56,6 +57,10 @@ func start(ctx context.Context, v *invocation) error {
 	if v.flags.IsSet("dht-server") {
 		on := v.flags.Bool("dht-server")
 		given.DHTServer = &on
+	}
+	if v.flags.IsSet("no-mdns") {
+		on := !v.flags.Bool("no-mdns")
+		given.MDNS = &on
 	}
 	cfg, err := v.config(given, v.flags.String("config"))
 	if err != nil {

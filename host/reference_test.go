@@ -55,6 +55,7 @@ func reference(t *testing.T, app *cli.App) []byte {
 		{project.EnvDHTServer, "dht_server = true", "answer DHT queries even if not known to be reachable"},
 		{project.EnvKey, "network_key = \"network.key\"", "file of the pre-shared key of a private network, see NETWORK.md; in a file relative to that"},
 		{project.EnvAllow, "allow_peers = [\"…\"]", "IDs of the only peers that may connect; in the variable separated by commas"},
+		{project.EnvMDNS, "mdns = false", "whether to look for peers in the local network, by multicast DNS; default true"},
 		{"", "idle_stop = \"10m\"", "how long an engine that is not used stays"},
 		{project.EnvMemory, "memory_limit = \"512MiB\"", "how much memory the engine may use, at least 256MiB; default no limit"},
 		{project.EnvPolicy, "trust_policy = \"allow-list\"", "whom packages may come from: `tofu` (default) or `allow-list`, see TRUST.md; the strictest of all sources counts"},

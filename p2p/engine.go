@@ -55,6 +55,8 @@ type Config struct {
 	// Network is the network's name; peers of another name are strangers.
 	// Default: [node.DefaultNetwork].
 	Network string
+	// Local makes the peer find others in the local network by multicast DNS.
+	Local bool
 	// NetworkKey is the file of the pre-shared key of a private network; see
 	// [node.Secret]. Empty: the network is open.
 	NetworkKey string
@@ -218,7 +220,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 		return err
 	}
 	e.node, err = node.Open(ctx, node.Config{
-		Secret: secret, Allow: allowed,
+		Secret: secret, Allow: allowed, Local: e.cfg.Local,
 		Identity: identity, Listen: e.cfg.Listen, Bootstrap: e.cfg.Bootstrap,
 		DHTServer: e.cfg.DHTServer, AnswerReachability: e.cfg.DHTServer,
 		Network: e.cfg.Network, Version: e.cfg.Version, Options: e.cfg.Options, Logger: e.log,

@@ -102,6 +102,7 @@ func parseSpec(args []string, stderr io.Writer) (spec launch.Spec, debugging boo
 	flags.StringVar(&spec.Settings.Network, "network", "", "name of the network")
 	flags.StringVar(&spec.Settings.NetworkKey, "network-key", "", "file of the pre-shared key of a private network (absolute)")
 	flags.Var((*list)(&spec.Settings.AllowPeers), "allow-peer", "ID of a peer that may connect; with one, nobody else may (repeatable)")
+	flags.BoolVar(&spec.Settings.NoMDNS, "no-mdns", false, "do not look for peers in the local network")
 	flags.DurationVar(&spec.Settings.IdleStop, "idle", launch.DefaultIdleStop, "stop after this long without use")
 	flags.Int64Var(&spec.Settings.Memory, "memory", 0, "bytes of memory that the process may use; 0: no limit")
 	flags.DurationVar(&spec.LockWait, "lock-wait", launch.DefaultLockWait, "how long to wait for an engine that is shutting down")

@@ -140,7 +140,7 @@ func open(ctx context.Context, spec launch.Spec, log *slog.Logger) (*p2p.Engine,
 	return p2p.Open(ctx, p2p.Config{
 		Home: spec.Home, Listen: spec.Settings.Listen, Bootstrap: spec.Settings.Bootstrap,
 		DHTServer: spec.Settings.DHTServer, Network: spec.Settings.Network, Version: version, Logger: log,
-		NetworkKey: spec.Settings.NetworkKey, AllowPeers: spec.Settings.AllowPeers,
+		NetworkKey: spec.Settings.NetworkKey, AllowPeers: spec.Settings.AllowPeers, Local: !spec.Settings.NoMDNS,
 	})
 }
 

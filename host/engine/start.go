@@ -157,6 +157,9 @@ func arguments(spec launch.Spec) []string {
 	if spec.Settings.NetworkKey != "" {
 		args = append(args, "-network-key", spec.Settings.NetworkKey)
 	}
+	if spec.Settings.NoMDNS {
+		args = append(args, "-no-mdns")
+	}
 	for _, id := range spec.Settings.AllowPeers {
 		args = append(args, "-allow-peer", id)
 	}

@@ -36,6 +36,7 @@ const (
 	EnvMinAge    = "GGEN_MIN_AGE"       // an age such as 3d
 	EnvKey       = "GGEN_P2P_NETWORK_KEY"
 	EnvAllow     = "GGEN_P2P_ALLOW" // peer IDs, separated by commas
+	EnvMDNS      = "GGEN_P2P_MDNS"
 )
 
 // Bounds on addresses. A multiaddr with a peer ID has about 100 bytes, and a node
@@ -56,6 +57,7 @@ type Settings struct {
 
 	NetworkKey string   // file of the pre-shared key of a private network, absolute; empty: it is open
 	AllowPeers []string // IDs of the only peers that may connect; empty: all
+	NoMDNS     bool     // do not look for peers in the local network
 }
 
 // Given is one source's settings; what is nil is left to the next source.
@@ -68,6 +70,7 @@ type Given struct {
 
 	NetworkKey string   // empty leaves it to the next source
 	AllowPeers []string // nil leaves it to the next source
+	MDNS       *bool
 
 	Policy   shared.TrustPolicy // empty leaves it to the next source
 	MinAge   time.Duration      // of releases; 0 leaves it to the next source
@@ -78,7 +81,7 @@ type Given struct {
 // Merge takes each setting from the first source that has it.
 func Merge(sources ...Given) Settings {
 	var s Settings
-	var dht *bool
+	var dht, mdns *bool
 	var idle *time.Duration
 	var memory *int64
 	for _, g := range sources {
@@ -90,6 +93,9 @@ func Merge(sources ...Given) Settings {
 		}
 		if dht == nil {
 			dht = g.DHTServer
+		}
+		if mdns == nil {
+			mdns = g.MDNS
 		}
 		if idle == nil {
 			idle = g.IdleStop
@@ -105,6 +111,7 @@ func Merge(sources ...Given) Settings {
 	if dht != nil {
 		s.DHTServer = *dht
 	}
+	s.NoMDNS = mdns != nil && !*mdns
 	if idle != nil {
 		s.IdleStop = *idle
 	}
@@ -158,12 +165,14 @@ func FromEnvironment(lookup func(string) string) (Given, error) {
 		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "%s is %q, which is not an absolute path", EnvKey, g.NetworkKey)
 	}
 	g.AllowPeers = SplitAddresses(lookup(EnvAllow))
-	if text := lookup(EnvDHTServer); text != "" {
-		on, err := strconv.ParseBool(text)
-		if err != nil {
-			return Given{}, shared.NewError(shared.ReasonInvalidArgument, "%s is %q, which is neither true nor false", EnvDHTServer, text)
+	for variable, into := range map[string]**bool{EnvDHTServer: &g.DHTServer, EnvMDNS: &g.MDNS} {
+		if text := lookup(variable); text != "" {
+			on, err := strconv.ParseBool(text)
+			if err != nil {
+				return Given{}, shared.NewError(shared.ReasonInvalidArgument, "%s is %q, which is neither true nor false", variable, text)
+			}
+			*into = &on
 		}
-		g.DHTServer = &on
 	}
 	if text := lookup(EnvMemory); text != "" {
 		size, err := parseMemory(text)
@@ -221,7 +230,7 @@ func FromFile(file string, required bool) (Given, error) {
 // settingKeys are the keys of the table [marketplace].
 var settingKeys = []string{
 	"listen", "bootstrap", "dht_server", "idle_stop", "memory_limit", "trust_policy", "min_age", "max_package_files", "max_package_size",
-	"network_key", "allow_peers",
+	"network_key", "allow_peers", "mdns",
 }
 
 // knownKeys refuses a key of [marketplace] that looks like one of ours and is none: a
@@ -291,6 +300,7 @@ func ParseSettings(file string, data []byte) (Given, error) {
 			MaxSize   string   `toml:"max_package_size"`
 			Key       string   `toml:"network_key"`
 			Allow     []string `toml:"allow_peers"`
+			MDNS      *bool    `toml:"mdns"`
 		} `toml:"marketplace"`
 	}
 	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&document); err != nil {
@@ -302,7 +312,7 @@ func ParseSettings(file string, data []byte) (Given, error) {
 		return Given{}, err
 	}
 	table := document.Marketplace
-	g := Given{Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer, AllowPeers: table.Allow}
+	g := Given{Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer, AllowPeers: table.Allow, MDNS: table.MDNS}
 	if g.NetworkKey = table.Key; g.NetworkKey != "" && !filepath.IsAbs(g.NetworkKey) {
 		g.NetworkKey = filepath.Join(filepath.Dir(file), g.NetworkKey)
 	}

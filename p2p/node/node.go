@@ -5,8 +5,8 @@
 //
 // It does not know packages, publishers or blobs. Which DHT records are valid is
 // the caller's business ([Config.Validators]; package routing has them), which
-// announcements are valid is package gossip's. There is no relaying, hole
-// punching or multicast discovery here.
+// announcements are valid is package gossip's. There is no relaying or
+// hole punching here.
 //
 // Everything of one network is kept apart from other networks by its name: the
 // DHT speaks /ggen/kad/1.0.0 in the network "ggen" and /ggen/<name>/kad/1.0.0 in
@@ -67,6 +67,9 @@ type Config struct {
 	// Version is the semver that other peers see in the agent name ggen/<version>.
 	// Default: "0.0.0-dev".
 	Version string
+	// Local makes the node find members in the local network by multicast DNS, and be
+	// found, unless it listens on loopback alone.
+	Local bool
 	// Secret makes the network private; see [Secret]. The zero value: it is open.
 	Secret Secret
 	// Allow are the only peers that may connect and are dialled. Empty: all.
@@ -98,6 +101,7 @@ type Node struct {
 	members   *members
 	known     *known
 	bootstrap []peer.AddrInfo
+	local     string         // the service to look for in the local network; empty: none
 	names     []ma.Multiaddr // bootstrap addresses that stand for several peers
 	resolver  *madns.Resolver
 	finder    atomic.Pointer[func(ctx context.Context, most int) []peer.AddrInfo]
@@ -167,6 +171,9 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.known.setPorts(ports)
+	if cfg.Local && !onlyLoopback(n.host.Network().ListenAddresses()) {
+		n.local = localService(cfg.Network, cfg.Secret)
+	}
 	n.running.Go(n.remember)
 	return n, nil
 }
@@ -202,6 +209,9 @@ func (n *Node) Start() {
 	n.startOnce.Do(func() {
 		if n.lifetime.Err() == nil {
 			n.running.Go(func() { n.stayJoined(n.lifetime) })
+			if n.local != "" {
+				n.running.Go(func() { n.lookAround(n.lifetime, n.local) })
+			}
 		}
 	})
 }

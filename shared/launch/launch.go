@@ -52,6 +52,8 @@ type Settings struct {
 	NetworkKey string `json:"network_key,omitempty"`
 	// AllowPeers are the IDs of the only peers that may connect. Empty: all.
 	AllowPeers []string `json:"allow_peers,omitempty"`
+	// NoMDNS keeps the engine from looking for peers in the local network.
+	NoMDNS bool `json:"no_mdns,omitempty"`
 }
 
 // Equal tells whether two settings mean the same.
@@ -64,7 +66,7 @@ func (s Settings) Equal(other Settings) bool {
 	}
 	return idle(s) == idle(other) && slices.Equal(s.Listen, other.Listen) && slices.Equal(s.Bootstrap, other.Bootstrap) &&
 		s.DHTServer == other.DHTServer && s.Network == other.Network && s.Memory == other.Memory &&
-		s.NetworkKey == other.NetworkKey && slices.Equal(s.AllowPeers, other.AllowPeers)
+		s.NetworkKey == other.NetworkKey && slices.Equal(s.AllowPeers, other.AllowPeers) && s.NoMDNS == other.NoMDNS
 }
 
 // Spec is everything an engine is started with.
