@@ -29,6 +29,8 @@ ggen marketplace p2p start --foreground`,
 			&cli.BoolFlag{Name: "dht-server", Usage: "answer DHT queries even if not known to be reachable from outside"},
 			&cli.StringFlag{Name: "network-key", Usage: "join the private network whose pre-shared key is in `FILE`"},
 			&cli.StringSliceFlag{Name: "allow-peer", Usage: "let the peer with this `ID` connect, and nobody else; may be repeated"},
+			&cli.BoolFlag{Name: "light", Usage: "keep no catalogue: ask other peers, and verify what they answer"},
+			&cli.BoolFlag{Name: "super-peer", Usage: "offer to answer for light peers"},
 			&cli.BoolFlag{Name: "no-mdns", Usage: "do not look for peers in the local network"},
 			&cli.StringFlag{Name: "config", Usage: "read settings from `FILE` instead of ggen.toml and config.toml"},
 			&cli.BoolFlag{Name: "foreground", Usage: "stay in the foreground until interrupted"},
@@ -54,9 +56,11 @@ func start(ctx context.Context, v *invocation) error {
 	if file := v.flags.String("network-key"); file != "" {
 		given.NetworkKey = v.absolute(file)
 	}
-	if v.flags.IsSet("dht-server") {
-		on := v.flags.Bool("dht-server")
-		given.DHTServer = &on
+	for flag, into := range map[string]**bool{"dht-server": &given.DHTServer, "light": &given.Light, "super-peer": &given.SuperPeer} {
+		if v.flags.IsSet(flag) {
+			on := v.flags.Bool(flag)
+			*into = &on
+		}
 	}
 	if v.flags.IsSet("no-mdns") {
 		on := !v.flags.Bool("no-mdns")

@@ -56,6 +56,8 @@ func reference(t *testing.T, app *cli.App) []byte {
 		{project.EnvKey, "network_key = \"network.key\"", "file of the pre-shared key of a private network, see NETWORK.md; in a file relative to that"},
 		{project.EnvAllow, "allow_peers = [\"…\"]", "IDs of the only peers that may connect; in the variable separated by commas"},
 		{project.EnvMDNS, "mdns = false", "whether to look for peers in the local network, by multicast DNS; default true"},
+		{project.EnvLight, "light = true", "keep no catalogue: ask other peers, and verify what they answer"},
+		{project.EnvSuper, "super_peer = true", "offer to answer for light peers"},
 		{"", "idle_stop = \"10m\"", "how long an engine that is not used stays"},
 		{project.EnvMemory, "memory_limit = \"512MiB\"", "how much memory the engine may use, at least 256MiB; default no limit"},
 		{project.EnvPolicy, "trust_policy = \"allow-list\"", "whom packages may come from: `tofu` (default) or `allow-list`, see TRUST.md; the strictest of all sources counts"},

@@ -41,15 +41,21 @@ func (e *Engine) choose(ctx context.Context, ref shared.Ref) (catalog.Package, e
 	return catalog.Package{}, ambiguous(ref.Name, found)
 }
 
-// lookup finds the packages of a name, and waits for a catalogue that is still on
-// its way. Reasons: NOT_FOUND, NO_PEERS.
+// lookup finds the packages of a name. Without a catalogue, or while it is still on its
+// way, it asks those that have one. Reasons: NOT_FOUND, NO_PEERS.
 func (e *Engine) lookup(ctx context.Context, name string) ([]catalog.Package, error) {
-	found := e.catalog.Lookup(name)
+	found, fresh := e.known(name)
+	if !fresh && (e.cfg.Light || len(found) == 0 && e.stillLearning()) {
+		if err := e.askPackage(ctx, name); err != nil {
+			return nil, err
+		}
+		found, _ = e.known(name)
+	}
 	if len(found) == 0 && e.stillLearning() {
 		if err := e.learn(ctx); err != nil {
 			return nil, err
 		}
-		found = e.catalog.Lookup(name)
+		found, _ = e.known(name)
 	}
 	if len(found) == 0 {
 		return nil, e.unknown(name)

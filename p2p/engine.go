@@ -24,6 +24,7 @@ import (
 	record "github.com/libp2p/go-libp2p-record"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"ggen.dev/marketplace/p2p/ask"
 	"ggen.dev/marketplace/p2p/catalog"
 	"ggen.dev/marketplace/p2p/gossip"
 	"ggen.dev/marketplace/p2p/node"
@@ -55,6 +56,10 @@ type Config struct {
 	// Network is the network's name; peers of another name are strangers.
 	// Default: [node.DefaultNetwork].
 	Network string
+	// Light makes a peer that keeps no catalogue: it asks others.
+	Light bool
+	// SuperPeer makes the peer announce that it answers for light ones.
+	SuperPeer bool
 	// Local makes the peer find others in the local network by multicast DNS.
 	Local bool
 	// NetworkKey is the file of the pre-shared key of a private network; see
@@ -104,6 +109,9 @@ type Engine struct {
 	passing  passing
 	asking   asking
 	traffic  traffic
+	lender   *ask.Server       // nil in a light peer
+	borrowed *catalog.Borrowed // what others have proven while the own catalogue could not say
+	resting  resting
 
 	closing   context.Context // ends when Close begins
 	cancel    context.CancelFunc
@@ -134,7 +142,8 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	e := &Engine{
 		cfg: cfg, log: cfg.Logger, started: time.Now(), instance: newInstance(),
 		search: search.New(), reputation: reputation.New(),
-		feed: newFeed(), folders: newFolderLocks(), learned: newLearning(),
+		borrowed: catalog.NewBorrowed(),
+		feed:     newFeed(), folders: newFolderLocks(), learned: newLearning(),
 	}
 	e.closing, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -222,7 +231,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 	e.node, err = node.Open(ctx, node.Config{
 		Secret: secret, Allow: allowed, Local: e.cfg.Local,
 		Identity: identity, Listen: e.cfg.Listen, Bootstrap: e.cfg.Bootstrap,
-		DHTServer: e.cfg.DHTServer, AnswerReachability: e.cfg.DHTServer,
+		DHTServer: e.cfg.DHTServer, DHTClient: e.cfg.Light, AnswerReachability: e.cfg.DHTServer,
 		Network: e.cfg.Network, Version: e.cfg.Version, Options: e.cfg.Options, Logger: e.log,
 		Validators: map[string]record.Validator{routing.HeadNamespace: routing.HeadValidator(headCodec{})},
 		PeersFile:  filepath.Join(e.cfg.Home, "peers.json"),
@@ -246,6 +255,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 	e.opened(e.replicate.Close)
 	if e.overlay, err = overlay.Open(e.node, overlay.Config{
 		Identity: identity, Heads: headCodec{}, Keep: kept{e}, Snapshot: e.savedPeers(), Misbehaved: e.misbehaved, Logger: e.log,
+		Light: e.cfg.Light, Super: e.isSuper,
 	}); err != nil {
 		return named(err, "prepare the DHT")
 	}
@@ -256,13 +266,24 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 		return named(err, "count holders")
 	}
 	e.opened(e.survey.Close)
-	e.topic, err = gossip.Join(e.node.PubSub(), e.node.PeerID(), e.node.Network(), gossip.Config{Validate: e.judge, Deliver: e.hear, Logger: e.log})
+	hear := e.hear
+	if e.cfg.Light { // it asks when somebody wants to know
+		hear = nil
+		e.learned.done()
+	}
+	e.topic, err = gossip.Join(e.node.PubSub(), e.node.PeerID(), e.node.Network(), gossip.Config{Validate: e.judge, Deliver: hear, Logger: e.log})
 	if err != nil {
 		return named(err, "join the announcements")
 	}
 	e.opened(e.topic.Close)
+	if !e.cfg.Light {
+		e.lender = ask.Serve(e.node.Host(), e.lend, e.lendLimits(), e.log)
+		e.opened(e.lender.Close)
+	}
 	e.node.OnPeer(e.peerChanged)
-	e.replicate.Start()
+	if !e.cfg.Light {
+		e.replicate.Start()
+	}
 	e.node.Start()
 	return nil
 }

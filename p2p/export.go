@@ -238,7 +238,7 @@ func (i *importing) expect() error {
 }
 
 func (i *importing) release(p bundle.Package) *catalog.Release {
-	return i.e.catalog.Release(p.Name, p.Publisher, p.Version)
+	return i.e.releaseOf(p.Name, p.Publisher, p.Version)
 }
 
 // check makes sure that what the bundle promises is here.

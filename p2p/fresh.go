@@ -46,7 +46,7 @@ func (a *asking) due(id shared.PublisherID, now time.Time) bool {
 // is interested in, and fetches what it shows to be missing: the neighbours, who tell
 // everything else, could keep it to themselves. Nobody waits for it.
 func (e *Engine) secondOpinion(id shared.PublisherID) {
-	if id == e.ring.ID() || len(e.node.Connected()) == 0 || !e.asking.due(id, e.now()) {
+	if e.cfg.Light || id == e.ring.ID() || len(e.node.Connected()) == 0 || !e.asking.due(id, e.now()) {
 		return
 	}
 	e.background(func(ctx context.Context) {

@@ -33,7 +33,7 @@ func keyOf(rel *catalog.Release) popularity.Package {
 
 // lookUpHolders asks the DHT who has the newest release of a package.
 func (e *Engine) lookUpHolders(ctx context.Context, p popularity.Package) (found []popularity.Peer, asked bool) {
-	for _, pkg := range e.catalog.Lookup(p.Name) {
+	for _, pkg := range e.packagesOf(p.Name) {
 		if pkg.Publisher != p.Publisher {
 			continue
 		}

@@ -252,7 +252,7 @@ func digestOf(ctx context.Context, dir string) (digest shared.Digest, problem st
 
 // heldIndex finds the index of a locked package in the store, or nil.
 func (e *Engine) heldIndex(pkg shared.LockedPackage) *archive.Index {
-	rel := e.catalog.Release(pkg.Name, pkg.Publisher, pkg.Version)
+	rel := e.releaseOf(pkg.Name, pkg.Publisher, pkg.Version)
 	if rel == nil || rel.Archive.Digest != pkg.Digest {
 		return nil
 	}

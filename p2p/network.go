@@ -186,7 +186,9 @@ func (e *Engine) peerChanged(p peer.ID, connected bool) {
 	if connected {
 		kind = shared.EventPeerJoined
 		e.reputation.Seen(p.String())
-		e.background(func(ctx context.Context) { e.syncWith(ctx, p) })
+		if !e.cfg.Light {
+			e.background(func(ctx context.Context) { e.syncWith(ctx, p) })
+		}
 	}
 	e.feed.publish(shared.Event{Kind: kind, PeerID: p.String()})
 }

@@ -48,7 +48,7 @@ func (e *Engine) Status(ctx context.Context) (shared.NodeStatus, error) {
 	publishers, releases := e.catalog.Count()
 	status := shared.NodeStatus{
 		PeerID: e.node.PeerID().String(), ListenAddresses: e.node.Addresses(),
-		Reachability: e.node.Reachability(), DHTMode: e.node.DHTMode(),
+		Mode: e.mode(), Reachability: e.node.Reachability(), DHTMode: e.node.DHTMode(),
 		BootstrapCount: len(e.cfg.Bootstrap), ConnectedPeers: len(e.node.Connected()), KnownPeers: e.node.KnownPeers(),
 		RoutingTable: e.node.RoutingTableSize(), Publisher: e.ring.ID(), Publishers: publishers, Releases: releases,
 		StartedAt: e.started, Version: e.cfg.Version,

@@ -51,7 +51,7 @@ func (e *Engine) plan(ctx context.Context, req shared.InstallRequest) (*plan, er
 			continue
 		}
 		pkg := source.chosen[choice.Name]
-		rel := e.catalog.Release(choice.Name, pkg.Publisher, choice.Version.Original())
+		rel := e.releaseOf(choice.Name, pkg.Publisher, choice.Version.Original())
 		if rel == nil {
 			return nil, shared.NewError(shared.ReasonInternal, "%s is not in the catalogue any more", choice)
 		}
@@ -77,7 +77,7 @@ func (e *Engine) plan(ctx context.Context, req shared.InstallRequest) (*plan, er
 func (e *Engine) bystanders(req shared.InstallRequest) (roots []resolve.Requirement) {
 	for _, l := range req.Locked {
 		asked := slices.ContainsFunc(req.Packages, func(ref shared.Ref) bool { return ref.Name == l.Name })
-		if !asked && l.Version != "" && e.catalog.Release(l.Name, l.Publisher, l.Version) != nil {
+		if !asked && l.Version != "" && e.releaseOf(l.Name, l.Publisher, l.Version) != nil {
 			roots = append(roots, resolve.Requirement{Name: l.Name})
 		}
 	}

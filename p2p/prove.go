@@ -40,7 +40,7 @@ func (e *Engine) Prove(ctx context.Context, ref shared.Ref, file string) (shared
 	if err := e.proveEntry(&p, rel.Entry); err != nil {
 		return p, named(err, "prove %s@%s", rel.Name, rel.Version)
 	}
-	if m := e.meaning(rel.Name, e.catalog.Lookup(rel.Name)); m.publisher == rel.Publisher {
+	if m := e.meaning(rel.Name, e.packagesOf(rel.Name)); m.publisher == rel.Publisher {
 		p.Rule = m.rule
 	}
 	return p, nil

@@ -25,6 +25,13 @@ func (e *Engine) Search(ctx context.Context, query shared.SearchQuery) (shared.S
 	if !(query.MinReputation >= 0 && query.MinReputation <= 1) {
 		return shared.SearchResult{}, shared.NewError(shared.ReasonInvalidArgument, "a least reputation of %v: it lies between 0 and 1", query.MinReputation)
 	}
+	total := 0
+	if e.cfg.Light || e.stillLearning() && e.search.Len() == 0 {
+		var err error
+		if total, err = e.askSearch(ctx, query); err != nil {
+			return shared.SearchResult{}, err
+		}
+	}
 	var among map[search.Key]bool
 	if query.MinReputation > 0 {
 		among = e.heldByReputable(query.MinReputation)
@@ -37,6 +44,7 @@ func (e *Engine) Search(ctx context.Context, query shared.SearchQuery) (shared.S
 		}
 		result.Packages, result.Total = e.search.SearchAmong(query, among)
 	}
+	result.Total = max(result.Total, total)
 	if among != nil {
 		result.Diagnostics = append(result.Diagnostics, e.explainAmong(query, result.Total)...)
 	} else if strings.TrimSpace(query.Text) != "" {

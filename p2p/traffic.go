@@ -24,6 +24,7 @@ type meter struct {
 	total   int64
 	seconds [window]int64 // bytes in each of the last seconds, by the second modulo 60
 	last    int64         // the second that was counted last
+	most    int64         // the most bytes of any minute, as far as it was looked at
 }
 
 func (m *meter) add(n int64, now time.Time) {
@@ -32,6 +33,21 @@ func (m *meter) add(n int64, now time.Time) {
 	m.forget(now.Unix())
 	m.total += n
 	m.seconds[now.Unix()%window] += n
+	m.most = max(m.most, m.sum())
+}
+
+func (m *meter) sum() (sum int64) {
+	for _, n := range m.seconds {
+		sum += n
+	}
+	return sum
+}
+
+// best is the highest rate of a minute, in bytes a second.
+func (m *meter) best() float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return float64(m.most) / window
 }
 
 // forget clears the seconds since the last count.
@@ -47,11 +63,7 @@ func (m *meter) read(now time.Time) (total int64, rate float64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forget(now.Unix())
-	var sum int64
-	for _, n := range m.seconds {
-		sum += n
-	}
-	return m.total, float64(sum) / window
+	return m.total, float64(m.sum()) / window
 }
 
 // metered counts what is read of a blob for other peers.

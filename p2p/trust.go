@@ -38,7 +38,7 @@ func (e *Engine) SetPin(ctx context.Context, name string, publisher shared.Publi
 			return shared.Pin{}, err
 		}
 		if publisher = id; !id.Complete() {
-			pkg, err := chooseNamed(e.catalog.Lookup(name), shared.Ref{Name: name, Publisher: id})
+			pkg, err := chooseNamed(e.packagesOf(name), shared.Ref{Name: name, Publisher: id})
 			if err != nil {
 				return shared.Pin{}, err
 			}
@@ -175,7 +175,7 @@ func (e *Engine) lookAlikes(ctx context.Context, name string, owner shared.Publi
 	})
 	var out []shared.LookAlike
 	for other, why := range alike {
-		m := e.meaning(other, e.catalog.Lookup(other))
+		m := e.meaning(other, e.packagesOf(other))
 		switch {
 		case m.publisher != "" && m.publisher == owner:
 			continue

@@ -102,6 +102,8 @@ func parseSpec(args []string, stderr io.Writer) (spec launch.Spec, debugging boo
 	flags.StringVar(&spec.Settings.Network, "network", "", "name of the network")
 	flags.StringVar(&spec.Settings.NetworkKey, "network-key", "", "file of the pre-shared key of a private network (absolute)")
 	flags.Var((*list)(&spec.Settings.AllowPeers), "allow-peer", "ID of a peer that may connect; with one, nobody else may (repeatable)")
+	flags.BoolVar(&spec.Settings.Light, "light", false, "keep no catalogue, ask other peers")
+	flags.BoolVar(&spec.Settings.SuperPeer, "super-peer", false, "answer for light peers, and say so")
 	flags.BoolVar(&spec.Settings.NoMDNS, "no-mdns", false, "do not look for peers in the local network")
 	flags.DurationVar(&spec.Settings.IdleStop, "idle", launch.DefaultIdleStop, "stop after this long without use")
 	flags.Int64Var(&spec.Settings.Memory, "memory", 0, "bytes of memory that the process may use; 0: no limit")

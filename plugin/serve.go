@@ -141,6 +141,7 @@ func open(ctx context.Context, spec launch.Spec, log *slog.Logger) (*p2p.Engine,
 		Home: spec.Home, Listen: spec.Settings.Listen, Bootstrap: spec.Settings.Bootstrap,
 		DHTServer: spec.Settings.DHTServer, Network: spec.Settings.Network, Version: version, Logger: log,
 		NetworkKey: spec.Settings.NetworkKey, AllowPeers: spec.Settings.AllowPeers, Local: !spec.Settings.NoMDNS,
+		Light: spec.Settings.Light, SuperPeer: spec.Settings.SuperPeer,
 	})
 }
 

@@ -6,6 +6,7 @@ import "time"
 type NodeStatus struct {
 	PeerID          string
 	ListenAddresses []string // full dialable multiaddrs that end in /p2p/<PeerID>
+	Mode            string   // "full", "light" or "super"
 	Reachability    string   // "public", "private" or "unknown"
 	DHTMode         string   // "server" or "client"
 	BootstrapCount  int      // bootstrap addresses it was given

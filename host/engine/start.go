@@ -157,8 +157,10 @@ func arguments(spec launch.Spec) []string {
 	if spec.Settings.NetworkKey != "" {
 		args = append(args, "-network-key", spec.Settings.NetworkKey)
 	}
-	if spec.Settings.NoMDNS {
-		args = append(args, "-no-mdns")
+	for flag, on := range map[string]bool{"-no-mdns": spec.Settings.NoMDNS, "-light": spec.Settings.Light, "-super-peer": spec.Settings.SuperPeer} {
+		if on {
+			args = append(args, flag)
+		}
 	}
 	for _, id := range spec.Settings.AllowPeers {
 		args = append(args, "-allow-peer", id)

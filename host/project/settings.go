@@ -37,6 +37,8 @@ const (
 	EnvKey       = "GGEN_P2P_NETWORK_KEY"
 	EnvAllow     = "GGEN_P2P_ALLOW" // peer IDs, separated by commas
 	EnvMDNS      = "GGEN_P2P_MDNS"
+	EnvLight     = "GGEN_P2P_LIGHT"
+	EnvSuper     = "GGEN_P2P_SUPER_PEER"
 )
 
 // Bounds on addresses. A multiaddr with a peer ID has about 100 bytes, and a node
@@ -58,6 +60,8 @@ type Settings struct {
 	NetworkKey string   // file of the pre-shared key of a private network, absolute; empty: it is open
 	AllowPeers []string // IDs of the only peers that may connect; empty: all
 	NoMDNS     bool     // do not look for peers in the local network
+	Light      bool     // keep no catalogue, ask other peers
+	SuperPeer  bool     // offer to answer for light peers
 }
 
 // Given is one source's settings; what is nil is left to the next source.
@@ -71,6 +75,8 @@ type Given struct {
 	NetworkKey string   // empty leaves it to the next source
 	AllowPeers []string // nil leaves it to the next source
 	MDNS       *bool
+	Light      *bool
+	SuperPeer  *bool
 
 	Policy   shared.TrustPolicy // empty leaves it to the next source
 	MinAge   time.Duration      // of releases; 0 leaves it to the next source
@@ -81,7 +87,7 @@ type Given struct {
 // Merge takes each setting from the first source that has it.
 func Merge(sources ...Given) Settings {
 	var s Settings
-	var dht, mdns *bool
+	var dht, mdns, light, super *bool
 	var idle *time.Duration
 	var memory *int64
 	for _, g := range sources {
@@ -96,6 +102,12 @@ func Merge(sources ...Given) Settings {
 		}
 		if mdns == nil {
 			mdns = g.MDNS
+		}
+		if light == nil {
+			light = g.Light
+		}
+		if super == nil {
+			super = g.SuperPeer
 		}
 		if idle == nil {
 			idle = g.IdleStop
@@ -112,6 +124,7 @@ func Merge(sources ...Given) Settings {
 		s.DHTServer = *dht
 	}
 	s.NoMDNS = mdns != nil && !*mdns
+	s.Light, s.SuperPeer = light != nil && *light, super != nil && *super
 	if idle != nil {
 		s.IdleStop = *idle
 	}
@@ -123,6 +136,10 @@ func Merge(sources ...Given) Settings {
 
 // Check refuses what no engine could use. Errors: INVALID_ARGUMENT.
 func (s Settings) Check() error {
+	if s.Light && (s.SuperPeer || s.DHTServer) {
+		return shared.NewError(shared.ReasonInvalidArgument, "a light peer keeps nothing that it could answer others with").
+			WithHint("leave out light, or super_peer and dht_server")
+	}
 	for what, addresses := range map[string][]string{"listen": s.Listen, "bootstrap": s.Bootstrap} {
 		if len(addresses) > maxAddresses {
 			return shared.NewError(shared.ReasonInvalidArgument, "%d %s addresses are given; %d are allowed", len(addresses), what, maxAddresses)
@@ -165,7 +182,7 @@ func FromEnvironment(lookup func(string) string) (Given, error) {
 		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "%s is %q, which is not an absolute path", EnvKey, g.NetworkKey)
 	}
 	g.AllowPeers = SplitAddresses(lookup(EnvAllow))
-	for variable, into := range map[string]**bool{EnvDHTServer: &g.DHTServer, EnvMDNS: &g.MDNS} {
+	for variable, into := range map[string]**bool{EnvDHTServer: &g.DHTServer, EnvMDNS: &g.MDNS, EnvLight: &g.Light, EnvSuper: &g.SuperPeer} {
 		if text := lookup(variable); text != "" {
 			on, err := strconv.ParseBool(text)
 			if err != nil {
@@ -230,7 +247,7 @@ func FromFile(file string, required bool) (Given, error) {
 // settingKeys are the keys of the table [marketplace].
 var settingKeys = []string{
 	"listen", "bootstrap", "dht_server", "idle_stop", "memory_limit", "trust_policy", "min_age", "max_package_files", "max_package_size",
-	"network_key", "allow_peers", "mdns",
+	"network_key", "allow_peers", "mdns", "light", "super_peer",
 }
 
 // knownKeys refuses a key of [marketplace] that looks like one of ours and is none: a
@@ -301,6 +318,8 @@ func ParseSettings(file string, data []byte) (Given, error) {
 			Key       string   `toml:"network_key"`
 			Allow     []string `toml:"allow_peers"`
 			MDNS      *bool    `toml:"mdns"`
+			Light     *bool    `toml:"light"`
+			Super     *bool    `toml:"super_peer"`
 		} `toml:"marketplace"`
 	}
 	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&document); err != nil {
@@ -312,7 +331,7 @@ func ParseSettings(file string, data []byte) (Given, error) {
 		return Given{}, err
 	}
 	table := document.Marketplace
-	g := Given{Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer, AllowPeers: table.Allow, MDNS: table.MDNS}
+	g := Given{Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer, AllowPeers: table.Allow, MDNS: table.MDNS, Light: table.Light, SuperPeer: table.Super}
 	if g.NetworkKey = table.Key; g.NetworkKey != "" && !filepath.IsAbs(g.NetworkKey) {
 		g.NetworkKey = filepath.Join(filepath.Dir(file), g.NetworkKey)
 	}

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -69,6 +70,7 @@ type Status struct {
 	Running           bool               `json:"running"`                // an engine runs; without one the other fields are empty
 	PeerID            string             `json:"peer_id,omitempty"`      // libp2p peer ID
 	ListenAddresses   []string           `json:"listen_addresses"`       // full multiaddrs that others can dial
+	Mode              string             `json:"mode,omitempty"`         // full, light (it asks others) or super (it answers for light ones)
 	Reachability      string             `json:"reachability,omitempty"` // public, private or unknown
 	DHTMode           string             `json:"dht_mode,omitempty"`     // server or client
 	BootstrapCount    int                `json:"bootstrap_count"`        // bootstrap addresses that it was given
@@ -109,7 +111,7 @@ func NewStatus(s shared.NodeStatus, info shared.EngineInfo, now time.Time) Statu
 		Running: true, PeerID: s.PeerID, ListenAddresses: orEmpty(s.ListenAddresses), Reachability: s.Reachability, DHTMode: s.DHTMode,
 		BootstrapCount: s.BootstrapCount, ConnectedPeers: s.ConnectedPeers, KnownPeers: s.KnownPeers, RoutingTablePeers: s.RoutingTable,
 		Publisher: s.Publisher, Publishers: s.Publishers, Releases: s.Releases, HeldPackages: s.HeldPackages, HeldBytes: s.HeldBytes,
-		PeerTable: s.PeerTable, DHTServers: s.DHTServers, InboundPeers: s.InboundPeers, Entries: s.Entries, NewestHead: stamp(s.NewestHead),
+		Mode: s.Mode, PeerTable: s.PeerTable, DHTServers: s.DHTServers, InboundPeers: s.InboundPeers, Entries: s.Entries, NewestHead: stamp(s.NewestHead),
 		ReceivedBytes: s.ReceivedBytes, SentBytes: s.SentBytes, ReceiveRate: s.ReceiveRate, SendRate: s.SendRate, CacheHits: s.CacheHits, CacheMisses: s.CacheMisses,
 		UptimeSeconds: uptime(s.StartedAt, now),
 		StartedAt:     stamp(s.StartedAt), Version: s.Version, Staying: s.Staying, EnginePID: info.PID, InstanceID: info.InstanceID,
@@ -144,7 +146,7 @@ func (d Status) Text(p *Page) {
 		newest = ", the newest statement of " + d.NewestHead.Format(time.RFC3339)
 	}
 	p.Fields(slices.Concat([]string{"Peer ID", d.PeerID}, each("Listens on", d.ListenAddresses), []string{
-		"Reachable", d.Reachability, "DHT", fmt.Sprintf("%s, %s in the routing table", d.DHTMode, plural(d.RoutingTablePeers, "peer", "peers")),
+		"Kind", cmp.Or(d.Mode, "full") + " peer", "Reachable", d.Reachability, "DHT", fmt.Sprintf("%s, %s in the routing table", d.DHTMode, plural(d.RoutingTablePeers, "peer", "peers")),
 		"Peers", fmt.Sprintf("%d connected (%d answer queries, %d dialled this peer), %d known, %d bootstrap", d.ConnectedPeers, d.DHTServers, d.InboundPeers, d.KnownPeers, d.BootstrapCount),
 		"Peer table", plural(d.PeerTable, "peer", "peers"),
 		"Publisher", string(d.Publisher),

@@ -72,7 +72,7 @@ const (
 	Reject                // invalid: dropped, and the peer that sent it loses score
 )
 
-// Config describes a [Topic]. Validate and Deliver are required.
+// Config describes a [Topic]. Validate is required.
 type Config struct {
 	// Kind names the messages, by the rules of a package name. Default: "announce".
 	Kind string
@@ -83,7 +83,7 @@ type Config struct {
 	Validate func(ctx context.Context, from peer.ID, data []byte) Verdict
 	// Deliver takes an accepted message of another peer. It is called from two
 	// goroutines and may take its time; while 256 messages wait, more are lost.
-	// ctx ends when the topic closes.
+	// ctx ends when the topic closes. nil: the node announces and does not listen.
 	Deliver func(ctx context.Context, from peer.ID, data []byte)
 	// Logger is told what happens. Default: discards.
 	Logger *slog.Logger
@@ -107,11 +107,11 @@ type Topic struct {
 	closeErr error
 }
 
-// Join subscribes to the announcements of a network. self is the node's own ID.
+// Join subscribes to the announcements of a network, unless Config.Deliver is nil. self is the node's own ID.
 // A node can join a kind once at a time.
 func Join(ps *pubsub.PubSub, self peer.ID, network string, cfg Config) (_ *Topic, err error) {
-	if cfg.Validate == nil || cfg.Deliver == nil {
-		return nil, errors.New("gossip: Config.Validate or Config.Deliver is missing")
+	if cfg.Validate == nil {
+		return nil, errors.New("gossip: Config.Validate is missing")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -139,6 +139,9 @@ func Join(ps *pubsub.PubSub, self peer.ID, network string, cfg Config) (_ *Topic
 	}
 	if err := t.topic.SetScoreParams(scoreParams()); err != nil {
 		return nil, err
+	}
+	if cfg.Deliver == nil {
+		return t, nil
 	}
 	if t.sub, err = t.topic.Subscribe(pubsub.WithBufferSize(deliverQueue)); err != nil {
 		return nil, err

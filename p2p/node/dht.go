@@ -48,6 +48,9 @@ func newDHT(h host.Host, cfg Config) (*dht.IpfsDHT, *records.ValueStore, protoco
 	if cfg.DHTServer {
 		mode = dht.ModeServer
 	}
+	if cfg.DHTClient {
+		mode = dht.ModeClient
+	}
 	validators := record.NamespacedValidator{}
 	maps.Copy(validators, cfg.Validators)
 	store := newRecordStore(maxRecords, maxRecordBytes)

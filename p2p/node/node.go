@@ -58,6 +58,8 @@ type Config struct {
 	// DHTServer makes the node answer DHT queries always. Otherwise it does so
 	// until it learns that other peers cannot reach it.
 	DHTServer bool
+	// DHTClient makes the node never answer DHT queries.
+	DHTClient bool
 	// AnswerReachability makes the node dial peers back that ask whether they are
 	// reachable. It costs a second dialler, so only long-lived nodes should.
 	AnswerReachability bool

@@ -61,6 +61,11 @@ type Config struct {
 	// Heads verifies head records, and Keep is what to keep announced.
 	Heads routing.HeadCodec
 	Keep  routing.Kept
+	// Light makes a node that uses the network and carries nothing of it: it keeps no peer
+	// table and hears no announcements.
+	Light bool
+	// Super tells whether this node announces itself as a super-peer now. nil: never.
+	Super func() bool
 	// Table bounds the peer table, and PerBlock what one network block has in a lookup;
 	// see [routing.Config].
 	Table    peertable.Config
@@ -83,6 +88,8 @@ type Overlay struct {
 	repair  *replicate.Replicator
 	routing *routing.Router
 
+	light      bool
+	super      func() bool
 	rendezvous shared.Digest // what members of the network "provide" to be found
 
 	met      atomic.Int32 // members that tables were compared with on meeting
@@ -106,15 +113,14 @@ func Open(n *node.Node, cfg Config) (_ *Overlay, err error) {
 			err = errors.Join(err, o.Close())
 		}
 	}()
-	if o.repair, err = replicate.New(n.Host(), records{o.table}, replicate.Config{
-		Protocol: Protocol, Interval: repairEvery, Peers: n.Connected, Misbehaved: cfg.Misbehaved, Logger: cfg.Logger,
-	}); err != nil {
-		return nil, err
+	o.light, o.super = cfg.Light, cfg.Super
+	if o.super == nil {
+		o.super = func() bool { return false }
 	}
-	if o.topic, err = gossip.Join(n.PubSub(), n.PeerID(), n.Network(), gossip.Config{
-		Kind: announcements, Validate: o.judge, Deliver: func(context.Context, peer.ID, []byte) {}, Logger: cfg.Logger,
-	}); err != nil {
-		return nil, err
+	if !cfg.Light {
+		if err := o.learn(cfg); err != nil {
+			return nil, err
+		}
 	}
 	if o.keeper, err = peertable.NewKeeper(n.Host(), o.table, peertable.KeeperConfig{
 		Key: cfg.Identity, Serves: o.serves, Addrs: n.DHT().FilteredAddrs,
@@ -136,9 +142,26 @@ func Open(n *node.Node, cfg Config) (_ *Overlay, err error) {
 		})
 	}
 	n.SetFinder(o.find)
-	n.OnPeer(o.meet)
-	o.repair.Start()
+	if !cfg.Light {
+		n.OnPeer(o.meet)
+		o.repair.Start()
+	}
 	return o, nil
+}
+
+// learn begins to exchange the peer table.
+func (o *Overlay) learn(cfg Config) (err error) {
+	if o.repair, err = replicate.New(o.node.Host(), records{o.table}, replicate.Config{
+		Protocol: Protocol, Interval: repairEvery, Peers: o.node.Connected, Misbehaved: cfg.Misbehaved, Logger: cfg.Logger,
+	}); err != nil {
+		return err
+	}
+	if o.topic, err = gossip.Join(o.node.PubSub(), o.node.PeerID(), o.node.Network(), gossip.Config{
+		Kind: announcements, Validate: o.judge, Deliver: func(context.Context, peer.ID, []byte) {}, Logger: cfg.Logger,
+	}); err != nil {
+		return err
+	}
+	return nil
 }
 
 // Routing finds and announces.
@@ -224,6 +247,22 @@ func (o *Overlay) meets() bool {
 	return float64(binary.BigEndian.Uint64(key[:]))/math.MaxUint64*float64(o.table.Size()) < rendezvousPeers
 }
 
+// superPeers is what super-peers "provide".
+func (o *Overlay) superPeers() shared.Digest {
+	return shared.DigestOf([]byte("ggen/super-peers/" + o.node.Network()))
+}
+
+// SuperPeers are up to most peers that have announced that they answer for others.
+// Nothing vouches for it. It takes at most 5 s.
+func (o *Overlay) SuperPeers(ctx context.Context, most int) (infos []peer.AddrInfo) {
+	ctx, cancel := context.WithTimeout(ctx, findTimeout)
+	defer cancel()
+	for info := range o.routing.Providers(ctx, o.superPeers(), most) {
+		infos = append(infos, info)
+	}
+	return infos
+}
+
 // kept is what this node keeps announced: what the caller says, and that it is there.
 type kept struct {
 	o    *Overlay
@@ -241,7 +280,7 @@ func (k kept) Heads() iter.Seq2[shared.PublisherID, []byte] {
 // Digests implements routing.Kept.
 func (k kept) Digests() iter.Seq[shared.Digest] {
 	return func(yield func(shared.Digest) bool) {
-		if k.o.meets() && !yield(k.o.rendezvous) || k.more == nil {
+		if k.o.meets() && !yield(k.o.rendezvous) || k.o.super() && !yield(k.o.superPeers()) || k.more == nil {
 			return
 		}
 		for digest := range k.more.Digests() {
@@ -254,6 +293,9 @@ func (k kept) Digests() iter.Seq[shared.Digest] {
 
 // announce hands this node's new record to the network.
 func (o *Overlay) announce(ctx context.Context, sealed []byte) {
+	if o.light {
+		return // not reached: such a node answers no queries
+	}
 	if _, err := o.topic.Announce(ctx, sealed); err != nil && ctx.Err() == nil {
 		o.log.Debug("announce this node", "error", err)
 	}

@@ -2,6 +2,7 @@ package publisher_test
 
 import (
 	"bytes"
+	"reflect"
 	"testing"
 	"time"
 
@@ -71,5 +72,21 @@ func FuzzOpenHead(f *testing.F) {
 		if head, err := publisher.OpenHead(data, chain, fuzzTime); err == nil && head.Publisher != chain.ID {
 			t.Fatal("a head of another publisher")
 		}
+	})
+}
+
+// FuzzProven holds that whatever a peer lends is refused, or read as it would be written
+// again, and that verifying it crashes nothing.
+func FuzzProven(f *testing.F) {
+	f.Add(publisher.Proven{Roots: [][]byte{[]byte("r")}, Head: []byte("h"), Entries: []publisher.ProvenEntry{{At: 3, Entry: []byte("e")}}}.Append(nil))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := publisher.ParseProven(data)
+		if err != nil {
+			return
+		}
+		if again, err := publisher.ParseProven(p.Append(nil)); err != nil || !reflect.DeepEqual(again, p) {
+			t.Fatalf("%+v is read again as %+v, %v", p, again, err)
+		}
+		_, _ = p.Verify(time.Now())
 	})
 }

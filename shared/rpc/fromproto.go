@@ -157,7 +157,7 @@ func fromNodeStatus(s *marketpb.StatusResponse) shared.NodeStatus {
 		BootstrapCount: int(s.GetBootstrapCount()), ConnectedPeers: int(s.GetConnectedPeers()), KnownPeers: int(s.GetKnownPeers()), RoutingTable: int(s.GetRoutingTable()),
 		Publisher: shared.PublisherID(s.GetPublisher()), Publishers: int(s.GetPublishers()), Releases: int(s.GetReleases()),
 		HeldPackages: int(s.GetHeldPackages()), HeldBytes: s.GetHeldBytes(), StartedAt: fromTime(s.GetStartedAt()), Version: s.GetVersion(), Staying: s.GetStaying(),
-		PeerTable: int(s.GetPeerTable()), DHTServers: int(s.GetDhtServers()), InboundPeers: int(s.GetInboundPeers()), Entries: s.GetEntries(), NewestHead: fromTime(s.GetNewestHead()),
+		Mode: s.GetMode(), PeerTable: int(s.GetPeerTable()), DHTServers: int(s.GetDhtServers()), InboundPeers: int(s.GetInboundPeers()), Entries: s.GetEntries(), NewestHead: fromTime(s.GetNewestHead()),
 		ReceivedBytes: s.GetReceivedBytes(), SentBytes: s.GetSentBytes(), ReceiveRate: s.GetReceiveRate(), SendRate: s.GetSendRate(), CacheHits: s.GetCacheHits(), CacheMisses: s.GetCacheMisses(),
 		Diagnostics: fromDiagnostics(s.GetDiagnostics()),
 	}

@@ -176,7 +176,7 @@ func TestValuesCrossTheWire(t *testing.T) {
 	node := shared.NodeStatus{
 		PeerID: "i", ListenAddresses: []string{"/a"}, Reachability: "public", DHTMode: "server", BootstrapCount: 1, ConnectedPeers: 2, KnownPeers: 3,
 		RoutingTable: 4, Publisher: "p", Publishers: 5, Releases: 6, HeldPackages: 7, HeldBytes: 8, StartedAt: now, Version: "v", Staying: true, Diagnostics: notes,
-		PeerTable: 9, DHTServers: 10, InboundPeers: 11, Entries: 12, NewestHead: now, ReceivedBytes: 13, SentBytes: 14, ReceiveRate: 1.5, SendRate: 2.5, CacheHits: 15, CacheMisses: 16,
+		Mode: "light", PeerTable: 9, DHTServers: 10, InboundPeers: 11, Entries: 12, NewestHead: now, ReceivedBytes: 13, SentBytes: 14, ReceiveRate: 1.5, SendRate: 2.5, CacheHits: 15, CacheMisses: 16,
 	}
 	peer := shared.Peer{
 		ID: "i", Addresses: []string{"/a"}, Agent: "g", Connected: true, Reputation: 0.5, SuccessfulRetrievals: 1, FailedRetrievals: 2,

@@ -149,7 +149,7 @@ func toNodeStatus(s shared.NodeStatus) *marketpb.StatusResponse {
 		BootstrapCount: int32(s.BootstrapCount), ConnectedPeers: int32(s.ConnectedPeers), KnownPeers: int32(s.KnownPeers), RoutingTable: int32(s.RoutingTable),
 		Publisher: string(s.Publisher), Publishers: int32(s.Publishers), Releases: int32(s.Releases), HeldPackages: int32(s.HeldPackages), HeldBytes: s.HeldBytes,
 		StartedAt: toTime(s.StartedAt), Version: s.Version, Staying: s.Staying, Diagnostics: toDiagnostics(s.Diagnostics),
-		PeerTable: int32(s.PeerTable), DhtServers: int32(s.DHTServers), InboundPeers: int32(s.InboundPeers), Entries: s.Entries, NewestHead: toTime(s.NewestHead),
+		Mode: s.Mode, PeerTable: int32(s.PeerTable), DhtServers: int32(s.DHTServers), InboundPeers: int32(s.InboundPeers), Entries: s.Entries, NewestHead: toTime(s.NewestHead),
 		ReceivedBytes: s.ReceivedBytes, SentBytes: s.SentBytes, ReceiveRate: s.ReceiveRate, SendRate: s.SendRate, CacheHits: s.CacheHits, CacheMisses: s.CacheMisses,
 	}
 }

@@ -5658,6 +5658,7 @@ type StatusResponse struct {
 	SendRate        float64                `protobuf:"fixed64,26,opt,name=send_rate,json=sendRate,proto3" json:"send_rate,omitempty"`
 	CacheHits       int64                  `protobuf:"varint,27,opt,name=cache_hits,json=cacheHits,proto3" json:"cache_hits,omitempty"`
 	CacheMisses     int64                  `protobuf:"varint,28,opt,name=cache_misses,json=cacheMisses,proto3" json:"cache_misses,omitempty"`
+	Mode            string                 `protobuf:"bytes,29,opt,name=mode,proto3" json:"mode,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -5886,6 +5887,13 @@ func (x *StatusResponse) GetCacheMisses() int64 {
 		return x.CacheMisses
 	}
 	return 0
+}
+
+func (x *StatusResponse) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
 }
 
 type PeersRequest struct {
@@ -6999,7 +7007,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x05entry\x18\x01 \x01(\x03R\x05entry\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\"\x0f\n" +
-	"\rStatusRequest\"\xff\a\n" +
+	"\rStatusRequest\"\x93\b\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12)\n" +
 	"\x10listen_addresses\x18\x02 \x03(\tR\x0flistenAddresses\x12\"\n" +
@@ -7039,7 +7047,8 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\tsend_rate\x18\x1a \x01(\x01R\bsendRate\x12\x1d\n" +
 	"\n" +
 	"cache_hits\x18\x1b \x01(\x03R\tcacheHits\x12!\n" +
-	"\fcache_misses\x18\x1c \x01(\x03R\vcacheMisses\"l\n" +
+	"\fcache_misses\x18\x1c \x01(\x03R\vcacheMisses\x12\x12\n" +
+	"\x04mode\x18\x1d \x01(\tR\x04mode\"l\n" +
 	"\fPeersRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\x0econnected_only\x18\x02 \x01(\bR\rconnectedOnly\x12%\n" +

@@ -1,0 +1,226 @@
+package ask
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	"golang.org/x/time/rate"
+
+	"ggen.dev/marketplace/p2p/netblock"
+)
+
+// Limits bound what strangers can cost a server; zero values mean the defaults. Peers
+// without a public address are bounded one by one only.
+type Limits struct {
+	Streams         int // at once; default 64
+	StreamsPerPeer  int // default 4
+	StreamsPerBlock int // of one network block (IPv4 /24, IPv6 /48); default 16
+
+	PerPeer  float64 // questions a second, with three seconds' worth at once; default 10
+	PerBlock float64 // of one network block; default 30
+	Bytes    float64 // answered a second to all, with four seconds' worth at once; default 8 MiB
+}
+
+func (l *Limits) complete() {
+	for _, d := range []struct {
+		value     *int
+		otherwise int
+	}{{&l.Streams, 64}, {&l.StreamsPerPeer, 4}, {&l.StreamsPerBlock, 16}} {
+		if *d.value <= 0 {
+			*d.value = d.otherwise
+		}
+	}
+	for _, d := range []struct {
+		value     *float64
+		otherwise float64
+	}{{&l.PerPeer, 10}, {&l.PerBlock, 30}, {&l.Bytes, 8 << 20}} {
+		if *d.value <= 0 {
+			*d.value = d.otherwise
+		}
+	}
+}
+
+const (
+	// streamTimeout bounds one stream: a request, thinking, and 512 KiB to a slow peer.
+	streamTimeout = 20 * time.Second
+
+	// busyFor is what a peer is told that asks too much; most who come back then find a
+	// place.
+	busyFor = 2 * time.Second
+
+	// maxClients bounds the memory for who asked how much; identities cost nothing.
+	maxClients = 4096
+)
+
+// Server answers. It ends with Close.
+type Server struct {
+	host   host.Host
+	answer func(ctx context.Context, q Request) (Answer, error)
+	limits Limits
+	log    *slog.Logger
+	bytes  *rate.Limiter
+
+	mu       sync.Mutex // guards the fields below
+	peers    map[peer.ID]*client
+	blocks   map[netip.Prefix]*client
+	streams  map[network.Stream]struct{}
+	closed   bool
+	running  sync.WaitGroup // added to under mu while not closed
+	lifetime context.Context
+	cancel   context.CancelFunc
+}
+
+// client is a peer or a network block.
+type client struct {
+	streams int
+	rate    *rate.Limiter
+}
+
+// Serve begins to answer; answer is called concurrently. Close it before h.
+func Serve(h host.Host, answer func(ctx context.Context, q Request) (Answer, error), limits Limits, log *slog.Logger) *Server {
+	limits.complete()
+	s := &Server{
+		host: h, answer: answer, limits: limits, log: log, bytes: rate.NewLimiter(rate.Limit(limits.Bytes), int(4*limits.Bytes)),
+		peers: map[peer.ID]*client{}, blocks: map[netip.Prefix]*client{}, streams: map[network.Stream]struct{}{},
+	}
+	s.lifetime, s.cancel = context.WithCancel(context.Background())
+	h.SetStreamHandler(Protocol, s.handle)
+	return s
+}
+
+// Close ends all answers and waits for them. It is idempotent.
+func (s *Server) Close() error {
+	s.host.RemoveStreamHandler(Protocol)
+	s.mu.Lock()
+	s.closed = true
+	for stream := range s.streams {
+		_ = stream.ResetWithError(network.StreamShutdown) // it may be gone already
+	}
+	s.mu.Unlock()
+	s.cancel()
+	s.running.Wait()
+	return nil
+}
+
+func (s *Server) handle(stream network.Stream) {
+	dismiss, busy, ok := s.admit(stream)
+	if !ok {
+		_ = stream.ResetWithError(network.StreamShutdown) // it may be gone already
+		return
+	}
+	defer s.running.Done()
+	defer dismiss()
+	_ = stream.SetDeadline(time.Now().Add(streamTimeout)) // a stream without deadlines ends with its connection
+	err := s.serve(stream, busy)
+	switch {
+	case err == nil:
+		_ = stream.Close() // nothing is left to say
+	case errors.Is(err, errProtocol):
+		s.log.Debug("peer broke the ask protocol", "peer", stream.Conn().RemotePeer(), "cause", err)
+		_ = stream.ResetWithError(network.StreamProtocolViolation) // it may be gone already
+	default:
+		_ = stream.Reset() // it may be gone already
+	}
+}
+
+func (s *Server) serve(stream network.Stream, busy bool) error {
+	if busy {
+		_, err := stream.Write(busyFrame())
+		return err
+	}
+	kind, body, err := readFrame(stream, MaxRequest)
+	if err != nil {
+		return err
+	}
+	q, err := parseRequest(kind, body)
+	if err != nil {
+		return err
+	}
+	a, err := s.answer(s.lifetime, q)
+	if err != nil {
+		return err
+	}
+	out := a.marshal()
+	if len(out) > MaxAnswer || !s.bytes.AllowN(time.Now(), len(out)) {
+		out = busyFrame()
+	}
+	_, err = stream.Write(out)
+	return err
+}
+
+func busyFrame() []byte {
+	return frame(typeBusy, binary.BigEndian.AppendUint32(nil, uint32(busyFor.Milliseconds())))
+}
+
+// admit counts a stream for its peer and network block. ok is false when the server is
+// closing, busy true when one of them has had enough.
+func (s *Server) admit(stream network.Stream) (dismiss func(), busy, ok bool) {
+	p := stream.Conn().RemotePeer()
+	var block netip.Prefix
+	for _, b := range netblock.Of([]ma.Multiaddr{stream.Conn().RemoteMultiaddr()}) {
+		if netblock.Small(b) {
+			block = b
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, false, false
+	}
+	s.running.Add(1)
+	s.forget()
+	now := time.Now()
+	one := clientOf(s.peers, p, s.limits.PerPeer)
+	busy = len(s.streams) >= s.limits.Streams || one.streams >= s.limits.StreamsPerPeer || !one.rate.AllowN(now, 1)
+	owner := &client{}
+	if block.IsValid() {
+		owner = clientOf(s.blocks, block, s.limits.PerBlock)
+		busy = busy || owner.streams >= s.limits.StreamsPerBlock || !owner.rate.AllowN(now, 1)
+	}
+	one.streams++
+	owner.streams++
+	s.streams[stream] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		one.streams--
+		owner.streams--
+		delete(s.streams, stream)
+	}, busy, true
+}
+
+func clientOf[K comparable](clients map[K]*client, key K, perSecond float64) *client {
+	c := clients[key]
+	if c == nil {
+		c = &client{rate: rate.NewLimiter(rate.Limit(perSecond), int(3*perSecond)+1)}
+		clients[key] = c
+	}
+	return c
+}
+
+// forget drops those who ask nothing now, when there are too many.
+func (s *Server) forget() {
+	if len(s.peers) > maxClients {
+		for p, c := range s.peers {
+			if c.streams == 0 {
+				delete(s.peers, p)
+			}
+		}
+	}
+	if len(s.blocks) > maxClients {
+		for b, c := range s.blocks {
+			if c.streams == 0 {
+				delete(s.blocks, b)
+			}
+		}
+	}
+}
