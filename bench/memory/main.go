@@ -38,6 +38,7 @@ func run(bin string, entries int, settle time.Duration) (err error) {
 		start   []string
 	}{
 		{"a full engine without a catalogue", 0, nil},
+		{"a light engine", 0, []string{"--light"}},
 		{fmt.Sprintf("a full engine with %d entries", entries), entries, nil},
 	} {
 		home, err := os.MkdirTemp("", "ggen-memory-")
