@@ -190,7 +190,7 @@ func (e *Engine) askSearch(ctx context.Context, q shared.SearchQuery) (total int
 func (e *Engine) askOthers(ctx context.Context, q ask.Request, whole bool) (total int, err error) {
 	bounded, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	stop := context.AfterFunc(e.closing, cancel)
+	stop := context.AfterFunc(e.closing, cancel) //nolint:contextcheck // ends the one above
 	defer stop()
 	select { // a peer that has just started
 	case <-e.node.Joined():

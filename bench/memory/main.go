@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,13 +22,13 @@ func main() {
 	entries := flag.Int("entries", 10_000, "entries of the catalogue")
 	settle := flag.Duration("settle", time.Minute, "how long an engine runs before it is measured")
 	flag.Parse()
-	if err := run(*bin, *entries, *settle); err != nil {
+	if err := run(context.Background(), *bin, *entries, *settle); err != nil {
 		fmt.Fprintln(os.Stderr, "memory:", err)
 		os.Exit(1)
 	}
 }
 
-func run(bin string, entries int, settle time.Duration) (err error) {
+func run(ctx context.Context, bin string, entries int, settle time.Duration) (err error) {
 	bin, err = filepath.Abs(bin)
 	if err != nil {
 		return err
@@ -45,7 +46,7 @@ func run(bin string, entries int, settle time.Duration) (err error) {
 		if err != nil {
 			return err
 		}
-		measured, err := measure(bin, home, tc.entries, tc.start, settle)
+		measured, err := measure(ctx, bin, home, tc.entries, tc.start, settle)
 		if err = errors.Join(err, os.RemoveAll(home)); err != nil {
 			return fmt.Errorf("%s: %w", tc.what, err)
 		}
@@ -55,14 +56,14 @@ func run(bin string, entries int, settle time.Duration) (err error) {
 }
 
 // measure starts an engine in a home, and reads what the kernel says of it.
-func measure(bin, home string, entries int, start []string, settle time.Duration) (string, error) {
+func measure(ctx context.Context, bin, home string, entries int, start []string, settle time.Duration) (string, error) {
 	if entries > 0 {
 		if err := p2ptest.SeedHome(home, entries/10, 10); err != nil {
 			return "", err
 		}
 	}
 	ggen := func(args ...string) ([]byte, error) {
-		cmd := exec.Command(filepath.Join(bin, "ggen"), append([]string{"marketplace"}, args...)...)
+		cmd := exec.CommandContext(ctx, filepath.Join(bin, "ggen"), append([]string{"marketplace"}, args...)...)
 		cmd.Env = append(os.Environ(), "GGEN_HOME="+home, "GGEN_P2P_LISTEN=/ip4/127.0.0.1/tcp/0")
 		cmd.Stderr = os.Stderr
 		return cmd.Output()
@@ -71,7 +72,7 @@ func measure(bin, home string, entries int, start []string, settle time.Duration
 		return "", err
 	}
 	defer func() { _, _ = ggen("p2p", "stop") }()
-	time.Sleep(settle) // an engine that has just read its catalogue is not idle
+	<-time.After(settle) // an engine that has just read its catalogue is not idle
 	pid, err := pidOf(home)
 	if err != nil {
 		return "", err

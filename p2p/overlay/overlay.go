@@ -228,7 +228,7 @@ func (o *Overlay) find(ctx context.Context, most int) (infos []peer.AddrInfo) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
-	stop := context.AfterFunc(o.lifetime, cancel)
+	stop := context.AfterFunc(o.lifetime, cancel) //nolint:contextcheck // ends the one above
 	defer stop()
 	for info := range o.routing.Providers(ctx, o.rendezvous, most-len(infos)) {
 		infos = append(infos, info)
