@@ -58,6 +58,8 @@ func reference(t *testing.T, app *cli.App) []byte {
 		{project.EnvMDNS, "mdns = false", "whether to look for peers in the local network, by multicast DNS; default true"},
 		{project.EnvLight, "light = true", "keep no catalogue: ask other peers, and verify what they answer"},
 		{project.EnvSuper, "super_peer = true", "offer to answer for light peers"},
+		{"", "lookup_fanout = 5", "how many peers a lookup in the network asks at first"},
+		{"", "lookup_concurrency = 10", "how many peers a lookup asks at most at once"},
 		{"", "idle_stop = \"10m\"", "how long an engine that is not used stays"},
 		{project.EnvMemory, "memory_limit = \"512MiB\"", "how much memory the engine may use, at least 256MiB; default no limit"},
 		{project.EnvPolicy, "trust_policy = \"allow-list\"", "whom packages may come from: `tofu` (default) or `allow-list`, see TRUST.md; the strictest of all sources counts"},

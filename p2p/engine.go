@@ -56,6 +56,9 @@ type Config struct {
 	// Network is the network's name; peers of another name are strangers.
 	// Default: [node.DefaultNetwork].
 	Network string
+	// LookupFanout is how many peers a lookup in the DHT asks at first, LookupConcurrency
+	// how many at most at once. 0: 5 and 10; see [routing.Config].
+	LookupFanout, LookupConcurrency int
 	// Light makes a peer that keeps no catalogue: it asks others.
 	Light bool
 	// SuperPeer makes the peer announce that it answers for light ones.
@@ -234,6 +237,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 		DHTServer: e.cfg.DHTServer, DHTClient: e.cfg.Light, AnswerReachability: e.cfg.DHTServer,
 		Network: e.cfg.Network, Version: e.cfg.Version, Options: e.cfg.Options, Logger: e.log,
 		Validators: map[string]record.Validator{routing.HeadNamespace: routing.HeadValidator(headCodec{})},
+		Records:    e.saved(keyRecords),
 		PeersFile:  filepath.Join(e.cfg.Home, "peers.json"),
 	})
 	if err != nil {
@@ -254,8 +258,8 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 	}
 	e.opened(e.replicate.Close)
 	if e.overlay, err = overlay.Open(e.node, overlay.Config{
-		Identity: identity, Heads: headCodec{}, Keep: kept{e}, Snapshot: e.savedPeers(), Misbehaved: e.misbehaved, Logger: e.log,
-		Light: e.cfg.Light, Super: e.isSuper,
+		Identity: identity, Heads: headCodec{}, Keep: kept{e}, Snapshot: e.saved(keyTable), Misbehaved: e.misbehaved, Logger: e.log,
+		Light: e.cfg.Light, Super: e.isSuper, Fanout: e.cfg.LookupFanout, Concurrency: e.cfg.LookupConcurrency,
 	}); err != nil {
 		return named(err, "prepare the DHT")
 	}

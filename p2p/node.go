@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"os"
 	"slices"
 	"time"
@@ -187,19 +188,20 @@ func (e *Engine) keepReputation() error {
 var (
 	bucketPeers = []byte("peers")
 	keyTable    = []byte("table")
+	keyRecords  = []byte("records")
 )
 
-// savedPeers is the peer table of the last run, nil if there is none. Without it the
-// node learns the network again.
-func (e *Engine) savedPeers() (snapshot []byte) {
+// saved is what the last run has learnt of the network, nil if it is not there. Without
+// it the node learns it again.
+func (e *Engine) saved(key []byte) (snapshot []byte) {
 	err := e.db.View(func(tx *bbolt.Tx) error {
 		if bucket := tx.Bucket(bucketPeers); bucket != nil {
-			snapshot = bytes.Clone(bucket.Get(keyTable))
+			snapshot = bytes.Clone(bucket.Get(key))
 		}
 		return nil
 	})
 	if err != nil {
-		e.log.Warn("read the peer table", "error", err)
+		e.log.Warn("read what the last run has learnt of the network", "error", err)
 	}
 	return snapshot
 }
@@ -207,7 +209,7 @@ func (e *Engine) savedPeers() (snapshot []byte) {
 // saveEvery is how much of what was learnt of the network a killed engine forgets.
 const saveEvery = 15 * time.Minute
 
-// keepPeers writes the peer table down while the engine runs.
+// keepPeers writes that down while the engine runs.
 func (e *Engine) keepPeers(ctx context.Context) {
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
@@ -218,20 +220,20 @@ func (e *Engine) keepPeers(ctx context.Context) {
 		case <-tick.C:
 		}
 		if err := e.savePeers(); err != nil {
-			e.log.Warn("write the peer table down", "error", err)
+			e.log.Warn("write down what was learnt of the network", "error", err)
 		}
 		e.db.ReleasePages()
 	}
 }
 
-// savePeers writes the peer table down.
+// savePeers writes the peer table down, and the DHT records that are kept for others.
 func (e *Engine) savePeers() error {
-	snapshot := e.overlay.Snapshot()
+	table, records := e.overlay.Snapshot(), e.node.Records()
 	return e.db.Update(func(tx *bbolt.Tx) error {
 		bucket, err := tx.CreateBucketIfNotExists(bucketPeers)
 		if err != nil {
 			return err
 		}
-		return bucket.Put(keyTable, snapshot)
+		return errors.Join(bucket.Put(keyTable, table), bucket.Put(keyRecords, records))
 	})
 }

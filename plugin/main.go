@@ -102,6 +102,8 @@ func parseSpec(args []string, stderr io.Writer) (spec launch.Spec, debugging boo
 	flags.StringVar(&spec.Settings.Network, "network", "", "name of the network")
 	flags.StringVar(&spec.Settings.NetworkKey, "network-key", "", "file of the pre-shared key of a private network (absolute)")
 	flags.Var((*list)(&spec.Settings.AllowPeers), "allow-peer", "ID of a peer that may connect; with one, nobody else may (repeatable)")
+	flags.IntVar(&spec.Settings.LookupFanout, "lookup-fanout", 0, "peers that a lookup asks at first; 0: 5")
+	flags.IntVar(&spec.Settings.LookupConcurrency, "lookup-concurrency", 0, "peers that a lookup asks at most at once; 0: 10")
 	flags.BoolVar(&spec.Settings.Light, "light", false, "keep no catalogue, ask other peers")
 	flags.BoolVar(&spec.Settings.SuperPeer, "super-peer", false, "answer for light peers, and say so")
 	flags.BoolVar(&spec.Settings.NoMDNS, "no-mdns", false, "do not look for peers in the local network")

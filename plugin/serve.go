@@ -142,6 +142,7 @@ func open(ctx context.Context, spec launch.Spec, log *slog.Logger) (*p2p.Engine,
 		DHTServer: spec.Settings.DHTServer, Network: spec.Settings.Network, Version: version, Logger: log,
 		NetworkKey: spec.Settings.NetworkKey, AllowPeers: spec.Settings.AllowPeers, Local: !spec.Settings.NoMDNS,
 		Light: spec.Settings.Light, SuperPeer: spec.Settings.SuperPeer,
+		LookupFanout: spec.Settings.LookupFanout, LookupConcurrency: spec.Settings.LookupConcurrency,
 	})
 }
 

@@ -165,6 +165,11 @@ func arguments(spec launch.Spec) []string {
 	for _, id := range spec.Settings.AllowPeers {
 		args = append(args, "-allow-peer", id)
 	}
+	for flag, n := range map[string]int{"-lookup-fanout": spec.Settings.LookupFanout, "-lookup-concurrency": spec.Settings.LookupConcurrency} {
+		if n > 0 {
+			args = append(args, flag, strconv.Itoa(n))
+		}
+	}
 	if spec.Settings.IdleStop > 0 {
 		args = append(args, "-idle", spec.Settings.IdleStop.String())
 	}

@@ -62,6 +62,9 @@ type Settings struct {
 	NoMDNS     bool     // do not look for peers in the local network
 	Light      bool     // keep no catalogue, ask other peers
 	SuperPeer  bool     // offer to answer for light peers
+
+	LookupFanout      int // peers that a lookup asks at first; 0: 5
+	LookupConcurrency int // and at most at once; 0: 10
 }
 
 // Given is one source's settings; what is nil is left to the next source.
@@ -77,6 +80,9 @@ type Given struct {
 	MDNS       *bool
 	Light      *bool
 	SuperPeer  *bool
+
+	LookupFanout      int // 0 leaves it to the next source
+	LookupConcurrency int
 
 	Policy   shared.TrustPolicy // empty leaves it to the next source
 	MinAge   time.Duration      // of releases; 0 leaves it to the next source
@@ -116,6 +122,8 @@ func Merge(sources ...Given) Settings {
 			memory = g.Memory
 		}
 		s.NetworkKey = cmp.Or(s.NetworkKey, g.NetworkKey)
+		s.LookupFanout = cmp.Or(s.LookupFanout, g.LookupFanout)
+		s.LookupConcurrency = cmp.Or(s.LookupConcurrency, g.LookupConcurrency)
 		if s.AllowPeers == nil {
 			s.AllowPeers = g.AllowPeers
 		}
@@ -136,6 +144,9 @@ func Merge(sources ...Given) Settings {
 
 // Check refuses what no engine could use. Errors: INVALID_ARGUMENT.
 func (s Settings) Check() error {
+	if n := max(s.LookupFanout, s.LookupConcurrency); n > maxLookup || min(s.LookupFanout, s.LookupConcurrency) < 0 {
+		return shared.NewError(shared.ReasonInvalidArgument, "lookup_fanout %d, lookup_concurrency %d: 1 to %d peers can be asked at once", s.LookupFanout, s.LookupConcurrency, maxLookup)
+	}
 	if s.Light && (s.SuperPeer || s.DHTServer) {
 		return shared.NewError(shared.ReasonInvalidArgument, "a light peer keeps nothing that it could answer others with").
 			WithHint("leave out light, or super_peer and dht_server")
@@ -244,10 +255,13 @@ func FromFile(file string, required bool) (Given, error) {
 	return ParseSettings(file, data)
 }
 
+// maxLookup bounds the peers that a lookup asks at once: all that it looks at.
+const maxLookup = 60
+
 // settingKeys are the keys of the table [marketplace].
 var settingKeys = []string{
 	"listen", "bootstrap", "dht_server", "idle_stop", "memory_limit", "trust_policy", "min_age", "max_package_files", "max_package_size",
-	"network_key", "allow_peers", "mdns", "light", "super_peer",
+	"network_key", "allow_peers", "mdns", "light", "super_peer", "lookup_fanout", "lookup_concurrency",
 }
 
 // knownKeys refuses a key of [marketplace] that looks like one of ours and is none: a
@@ -320,6 +334,8 @@ func ParseSettings(file string, data []byte) (Given, error) {
 			MDNS      *bool    `toml:"mdns"`
 			Light     *bool    `toml:"light"`
 			Super     *bool    `toml:"super_peer"`
+			Fanout    int      `toml:"lookup_fanout"`
+			AtOnce    int      `toml:"lookup_concurrency"`
 		} `toml:"marketplace"`
 	}
 	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&document); err != nil {
@@ -331,7 +347,8 @@ func ParseSettings(file string, data []byte) (Given, error) {
 		return Given{}, err
 	}
 	table := document.Marketplace
-	g := Given{Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer, AllowPeers: table.Allow, MDNS: table.MDNS, Light: table.Light, SuperPeer: table.Super}
+	g := Given{Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer, AllowPeers: table.Allow, MDNS: table.MDNS, Light: table.Light, SuperPeer: table.Super,
+		LookupFanout: table.Fanout, LookupConcurrency: table.AtOnce}
 	if g.NetworkKey = table.Key; g.NetworkKey != "" && !filepath.IsAbs(g.NetworkKey) {
 		g.NetworkKey = filepath.Join(filepath.Dir(file), g.NetworkKey)
 	}

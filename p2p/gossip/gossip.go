@@ -28,6 +28,7 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/time/rate"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -56,6 +57,14 @@ const (
 	// deliverers is how many calls of Deliver run at once.
 	deliverers = 2
 
+	// A neighbour may hand over uselessRate messages a second that are of no use, with
+	// uselessBurst at once; more is a flood and costs its score as lies do. Honest peers
+	// pass nothing on that is of no use to themselves, so they hardly ever send one.
+	uselessRate, uselessBurst = 10, 200
+
+	// maxNeighbours bounds the memory for who sent how much of that.
+	maxNeighbours = 1024
+
 	// messageIDLen is how much of the hash identifies a message. IDs of the last
 	// seconds are sent to neighbours every second, so short is good; 160 bits
 	// cannot be collided.
@@ -68,7 +77,7 @@ type Verdict int
 // The verdicts.
 const (
 	Accept Verdict = iota // valid and new: delivered and passed on
-	Ignore                // of no use, but no fault of the sender (old, unknown version): dropped
+	Ignore                // of no use, but no fault of the sender (old, unknown version): dropped; a flood of it is one
 	Reject                // invalid: dropped, and the peer that sent it loses score
 )
 
@@ -100,6 +109,7 @@ type Topic struct {
 	self     peer.ID
 	queue    chan *pubsub.Message
 	lost     atomic.Int64
+	useless  useless
 	lifetime context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -239,10 +249,31 @@ func (t *Topic) validate(ctx context.Context, from peer.ID, msg *pubsub.Message)
 	switch verdict := t.cfg.Validate(ctx, from, data); {
 	case verdict == Accept, verdict == Ignore && from == t.self:
 		return pubsub.ValidationAccept
-	case verdict == Reject:
+	case verdict == Reject || !t.useless.tolerable(from):
 		return pubsub.ValidationReject
 	}
 	return pubsub.ValidationIgnore
+}
+
+// useless counts the messages of each neighbour that were of no use.
+type useless struct {
+	mu   sync.Mutex // guards from
+	from map[peer.ID]*rate.Limiter
+}
+
+// tolerable counts one more, and tells whether that is no flood yet.
+func (u *useless) tolerable(from peer.ID) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	limiter := u.from[from]
+	if limiter == nil {
+		if u.from == nil || len(u.from) >= maxNeighbours {
+			u.from = map[peer.ID]*rate.Limiter{}
+		}
+		limiter = rate.NewLimiter(uselessRate, uselessBurst)
+		u.from[from] = limiter
+	}
+	return limiter.Allow()
 }
 
 // receive moves messages from the router, which drops them without a word when
@@ -289,6 +320,7 @@ func messageID(msg *pb.Message) string {
 //
 //   - an invalid message counts -20·n², and is half forgiven after six minutes;
 //     with node's thresholds the fifth puts any peer on the gray list;
+//   - so does every message of no use beyond 200 at once and 10 a second;
 //   - being first to deliver a message is worth 1, up to 40, forgotten within ten
 //     minutes: it keeps useful neighbours in the mesh;
 //   - an hour in the mesh is worth up to 10;

@@ -34,6 +34,7 @@ type listener struct {
 	at        map[string]time.Time
 	from      peer.ID
 	trusting  bool // accepts everything, as a liar does
+	mute      bool // passes nothing on
 }
 
 func listen(t *testing.T, n *node.Node, trusting bool) *listener {
@@ -61,6 +62,8 @@ func (l *listener) validate(_ context.Context, from peer.ID, data []byte) gossip
 	switch {
 	case l.trusting:
 		return gossip.Accept
+	case l.mute:
+		return gossip.Ignore
 	case bytes.HasPrefix(data, []byte("bad")):
 		return gossip.Reject
 	case bytes.HasPrefix(data, []byte("old")):
@@ -291,6 +294,75 @@ func TestLiar(t *testing.T) {
 			t.Error("the liar is listened to again")
 		}
 	})
+}
+
+// TestFlood: a peer that sends what is of no use, and ever more of it, is not listened to
+// any more; what honest peers say gets through meanwhile.
+func TestFlood(t *testing.T) {
+	victimNode := onLoopback(t)
+	honestNode := onLoopback(t, victimNode.Addresses()...)
+	flooderNode := onLoopback(t, victimNode.Addresses()...)
+	victim, honest, flooder := listen(t, victimNode, false), listen(t, honestNode, false), listen(t, flooderNode, true)
+	awaitPeers(t, flooder, 1)
+	awaitPeers(t, honest, 1)
+	announce := func(l *listener, data string) {
+		t.Helper()
+		if _, err := l.topic.Announce(t.Context(), []byte(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent, ignored := 0, false
+	for deadline := time.Now().Add(30 * time.Second); !ignored && time.Now().Before(deadline); {
+		for range 100 {
+			announce(flooder, fmt.Sprintf("old %d", sent))
+			sent++
+		}
+		probe := fmt.Sprintf("honest %d", sent)
+		announce(honest, probe)
+		p2ptest.Eventually(t, "an honest message during the flood", victim.got(probe))
+		last := fmt.Sprintf("probe %d", sent)
+		announce(flooder, last)
+		ignored = true
+		for wait := time.Now().Add(500 * time.Millisecond); ignored && time.Now().Before(wait); {
+			ignored = !victim.got(last)() || victim.sawFrom(honestNode.PeerID(), last)
+			<-time.After(5 * time.Millisecond)
+		}
+	}
+	if !ignored {
+		t.Fatalf("listened to after %d useless messages", sent)
+	}
+	t.Logf("not listened to after %d useless messages", sent)
+	if honest.sawFrom(victimNode.PeerID(), "old") {
+		t.Error("the flood was passed on")
+	}
+}
+
+// TestSilence: a neighbour that passes nothing on keeps nobody from hearing it, and is
+// not punished: most peers have nothing to say.
+func TestSilence(t *testing.T) {
+	first := onLoopback(t)
+	silentNode := onLoopback(t, first.Addresses()...)
+	between := onLoopback(t, first.Addresses()...)
+	last := onLoopback(t, append(silentNode.Addresses(), between.Addresses()...)...)
+	sender, receiver := listen(t, first, false), listen(t, last, false)
+	silent := listen(t, silentNode, false)
+	silent.mu.Lock()
+	silent.mute = true
+	silent.mu.Unlock()
+	listen(t, between, false)
+	awaitPeers(t, receiver, 2)
+	awaitPeers(t, sender, 2)
+	for i := range 20 {
+		data := fmt.Sprintf("news %d", i)
+		if _, err := sender.topic.Announce(t.Context(), []byte(data)); err != nil {
+			t.Fatal(err)
+		}
+		p2ptest.Eventually(t, data, receiver.got(data))
+	}
+	if _, err := silent.topic.Announce(t.Context(), []byte("at last")); err != nil {
+		t.Fatal(err)
+	}
+	p2ptest.Eventually(t, "the silent peer to be heard", receiver.got("at last"))
 }
 
 func TestSlowDelivery(t *testing.T) {

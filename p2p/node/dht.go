@@ -37,7 +37,7 @@ const (
 )
 
 // newDHT starts the DHT and also gives access to the values it stores.
-func newDHT(h host.Host, cfg Config) (*dht.IpfsDHT, *records.ValueStore, protocol.ID, error) {
+func newDHT(h host.Host, cfg Config) (*dht.IpfsDHT, *recordStore, *records.ValueStore, protocol.ID, error) {
 	prefix := protocol.ID("/ggen")
 	if cfg.Network != DefaultNetwork {
 		prefix += protocol.ID("/" + cfg.Network)
@@ -54,6 +54,11 @@ func newDHT(h host.Host, cfg Config) (*dht.IpfsDHT, *records.ValueStore, protoco
 	validators := record.NamespacedValidator{}
 	maps.Copy(validators, cfg.Validators)
 	store := newRecordStore(maxRecords, maxRecordBytes)
+	if len(cfg.Records) > 0 {
+		if err := store.restore(cfg.Records); err != nil {
+			cfg.Logger.Warn("forgetting DHT records of the last run", "error", err)
+		}
+	}
 	options := []dht.Option{
 		dht.ProtocolPrefix(prefix),
 		dht.Mode(mode),
@@ -69,9 +74,9 @@ func newDHT(h host.Host, cfg Config) (*dht.IpfsDHT, *records.ValueStore, protoco
 	}
 	d, err := dht.New(h, append(options, cfg.DHTOptions...)...)
 	if err != nil {
-		return nil, nil, "", fmt.Errorf("kad-dht: %w", err)
+		return nil, nil, nil, "", fmt.Errorf("kad-dht: %w", err)
 	}
-	return d, records.NewValueStore(store, validators, maxRecordAge), prefix + "/kad/1.0.0", nil
+	return d, store, records.NewValueStore(store, validators, maxRecordAge), prefix + "/kad/1.0.0", nil
 }
 
 // advertised leaves out loopback addresses where there are others. A peer that

@@ -79,6 +79,8 @@ type Config struct {
 	// Validators decide which DHT values exist, by namespace (the first part of
 	// the key, without slashes). A value of another namespace is refused.
 	Validators map[string]record.Validator
+	// Records is what [Node.Records] gave when the node ran last.
+	Records []byte
 	// PeersFile is where known peers and the last ports are remembered. Empty:
 	// nothing is remembered.
 	PeersFile string
@@ -98,6 +100,7 @@ type Node struct {
 	log       *slog.Logger
 	host      host.Host
 	dht       *dht.IpfsDHT
+	records   *recordStore
 	values    *records.ValueStore
 	pubsub    *pubsub.PubSub
 	members   *members
@@ -157,7 +160,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.host, err = newHost(cfg); err != nil {
 		return nil, shared.NewError(shared.ReasonInternal, "open node: %w", err)
 	}
-	if n.dht, n.values, n.dhtProto, err = newDHT(n.host, cfg); err != nil {
+	if n.dht, n.records, n.values, n.dhtProto, err = newDHT(n.host, cfg); err != nil {
 		return nil, shared.NewError(shared.ReasonInternal, "open node: start DHT: %w", err)
 	}
 	//nolint:contextcheck // the router lives as long as the node, not as long as opening
@@ -256,6 +259,10 @@ func (n *Node) DHTProtocol() protocol.ID { return n.dhtProto }
 
 // Values are the DHT values that this node stores for the network.
 func (n *Node) Values() *records.ValueStore { return n.values }
+
+// Records is a snapshot of the DHT records that this node keeps for the network, at most
+// about 17 MB, for Config.Records of the next run.
+func (n *Node) Records() []byte { return n.records.snapshot() }
 
 // PubSub is the network's gossipsub router, for package gossip.
 func (n *Node) PubSub() *pubsub.PubSub { return n.pubsub }

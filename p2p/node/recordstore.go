@@ -1,8 +1,11 @@
 package node
 
 import (
+	"bytes"
 	"container/list"
 	"context"
+	"encoding/binary"
+	"errors"
 	"strings"
 	"sync"
 
@@ -23,7 +26,8 @@ const (
 	maxPerKey = 256
 )
 
-// recordStore is the DHT's datastore in memory, bounded: when it is full, the record
+// recordStore is the DHT's datastore in memory, bounded, with a snapshot of it for the next
+// run: when it is full, the record
 // that was written longest ago gives way. kad-dht files provider records under
 // /providers/<key>/<peer> and values under /<namespace>/<key>; both are grouped
 // by all but the last part, so that the providers of one key are found without
@@ -166,3 +170,57 @@ func (r *recordStore) Sync(context.Context, ds.Key) error { return nil }
 
 // Close implements ds.Datastore; there is nothing to close.
 func (r *recordStore) Close() error { return nil }
+
+// recordsHeader begins a snapshot: its format. Then follows for each record, oldest
+// write first, the length of its key (2 bytes), the key, the length of its value (4) and
+// the value.
+const recordsHeader = "ggen records 1\n"
+
+// snapshot is all records as bytes.
+func (r *recordStore) snapshot() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := make([]byte, 0, len(recordsHeader)+r.bytes+6*r.order.Len())
+	b = append(b, recordsHeader...)
+	for e := r.order.Front(); e != nil; e = e.Next() {
+		rec := e.Value.(*storedRecord)
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(rec.key))), rec.key...)
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(rec.value))), rec.value...)
+	}
+	return b
+}
+
+// restore takes the records of a snapshot; their age is in their values, and kad-dht
+// looks at it. What follows damage is left out: records are announced again and again.
+func (r *recordStore) restore(snapshot []byte) error {
+	rest, ok := bytes.CutPrefix(snapshot, []byte(recordsHeader))
+	if !ok {
+		return errors.New("no snapshot of records of this version")
+	}
+	part := func(width int) []byte {
+		if len(rest) < width {
+			return nil
+		}
+		size := int(binary.BigEndian.Uint16(rest))
+		if width == 4 {
+			size = int(binary.BigEndian.Uint32(rest))
+		}
+		if rest = rest[width:]; size > len(rest) {
+			return nil
+		}
+		b := rest[:size]
+		rest = rest[size:]
+		return b
+	}
+	for len(rest) > 0 {
+		key := part(2)
+		value := part(4)
+		if len(key) == 0 || key[0] != '/' || value == nil {
+			return errors.New("the snapshot of records is damaged")
+		}
+		if err := r.Put(context.Background(), ds.RawKey(string(key)), value); err != nil {
+			return err // not reached: memory takes everything
+		}
+	}
+	return nil
+}

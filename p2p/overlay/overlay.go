@@ -22,6 +22,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"ggen.dev/marketplace/p2p/gossip"
 	"ggen.dev/marketplace/p2p/node"
@@ -66,6 +67,8 @@ type Config struct {
 	Light bool
 	// Super tells whether this node announces itself as a super-peer now. nil: never.
 	Super func() bool
+	// Fanout and Concurrency are those of lookups; see [routing.Config].
+	Fanout, Concurrency int
 	// Table bounds the peer table, and PerBlock what one network block has in a lookup;
 	// see [routing.Config].
 	Table    peertable.Config
@@ -130,7 +133,8 @@ func Open(n *node.Node, cfg Config) (_ *Overlay, err error) {
 	}
 	o.rendezvous = shared.DigestOf([]byte("ggen/rendezvous/" + n.Network()))
 	if o.routing, err = routing.New(n.DHT(), routing.Config{
-		Heads: cfg.Heads, Values: n.Values(), Protocol: n.DHTProtocol(), Directory: directory{o}, PerBlock: cfg.PerBlock, Keep: kept{o, cfg.Keep}, Logger: cfg.Logger,
+		Heads: cfg.Heads, Values: n.Values(), Protocol: n.DHTProtocol(), Directory: directory{o}, PerBlock: cfg.PerBlock,
+		Fanout: cfg.Fanout, Concurrency: cfg.Concurrency, Keep: kept{o, cfg.Keep}, Logger: cfg.Logger,
 	}); err != nil {
 		return nil, err
 	}
@@ -324,6 +328,12 @@ func (d directory) Closest(target [32]byte, count int) []routing.Known {
 		known[i] = routing.Known{Peer: c.Peer, Addrs: c.Addrs, Expected: d.o.keeper.Expected(c)}
 	}
 	return known
+}
+
+// Addrs implements routing.Directory.
+func (d directory) Addrs(p peer.ID) []ma.Multiaddr {
+	c, _ := d.o.table.Get(p)
+	return c.Addrs
 }
 
 // Size implements routing.Directory.

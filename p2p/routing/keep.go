@@ -1,9 +1,11 @@
 package routing
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -120,7 +122,7 @@ func (r *Router) announceAll(ctx context.Context) time.Duration {
 			break
 		}
 	}
-	for digest := range r.keep.Digests() {
+	for _, digest := range sweep(r.keep.Digests()) {
 		if !announce(func() (int, error) { return r.provide(ctx, digest) }) {
 			break
 		}
@@ -134,4 +136,25 @@ func (r *Router) announceAll(ctx context.Context) time.Duration {
 		return min(keepRepair, r.every)
 	}
 	return r.every
+}
+
+// sweep is the digests in the order of their places in the DHT's space: neighbours are
+// kept by the same peers, who are known and connected then.
+func sweep(digests iter.Seq[shared.Digest]) []shared.Digest {
+	type placed struct {
+		digest shared.Digest
+		place  [32]byte
+	}
+	var all []placed
+	for digest := range digests {
+		if key, err := cidOf(digest); err == nil {
+			all = append(all, placed{digest, keyOf(string(key.Hash()))})
+		}
+	}
+	slices.SortFunc(all, func(a, b placed) int { return bytes.Compare(a.place[:], b.place[:]) })
+	sorted := make([]shared.Digest, len(all))
+	for i, one := range all {
+		sorted[i] = one.digest
+	}
+	return sorted
 }

@@ -66,6 +66,8 @@ type Directory interface {
 	// Closest are up to count known peers whose keys (the SHA-256 of their IDs) are
 	// closest to target.
 	Closest(target [32]byte, count int) []Known
+	// Addrs are the addresses of a peer; nil if it is not known.
+	Addrs(p peer.ID) []ma.Multiaddr
 	// Size is how many peers the network has, as far as is known.
 	Size() int
 	// Unreachable is told of a peer that could not be dialled: it should not be among
@@ -85,6 +87,7 @@ type Known struct {
 type noDirectory struct{}
 
 func (noDirectory) Closest([32]byte, int) []Known { return nil }
+func (noDirectory) Addrs(peer.ID) []ma.Multiaddr  { return nil }
 func (noDirectory) Size() int                     { return 0 }
 func (noDirectory) Unreachable(peer.ID)           {}
 

@@ -80,6 +80,9 @@ func (r *Router) Providers(ctx context.Context, digest shared.Digest, most int) 
 		defer cancel()
 		seen := map[peer.ID]bool{r.dht.PeerID(): true}
 		give := func(info peer.AddrInfo) bool {
+			if len(info.Addrs) == 0 {
+				info.Addrs = r.directory.Addrs(info.ID)
+			}
 			info.Addrs = info.Addrs[:min(len(info.Addrs), maxPeerAddrs)]
 			if seen[info.ID] || len(info.Addrs) == 0 && !r.connected(info.ID) {
 				return true // it may come again, with addresses

@@ -54,6 +54,10 @@ type Settings struct {
 	AllowPeers []string `json:"allow_peers,omitempty"`
 	// NoMDNS keeps the engine from looking for peers in the local network.
 	NoMDNS bool `json:"no_mdns,omitempty"`
+	// LookupFanout and LookupConcurrency are how many peers a lookup asks; 0: the engine's
+	// defaults.
+	LookupFanout      int `json:"lookup_fanout,omitempty"`
+	LookupConcurrency int `json:"lookup_concurrency,omitempty"`
 	// Light makes an engine that keeps no catalogue, SuperPeer one that offers to answer
 	// for light ones.
 	Light     bool `json:"light,omitempty"`
@@ -71,7 +75,8 @@ func (s Settings) Equal(other Settings) bool {
 	return idle(s) == idle(other) && slices.Equal(s.Listen, other.Listen) && slices.Equal(s.Bootstrap, other.Bootstrap) &&
 		s.DHTServer == other.DHTServer && s.Network == other.Network && s.Memory == other.Memory &&
 		s.NetworkKey == other.NetworkKey && slices.Equal(s.AllowPeers, other.AllowPeers) && s.NoMDNS == other.NoMDNS &&
-		s.Light == other.Light && s.SuperPeer == other.SuperPeer
+		s.Light == other.Light && s.SuperPeer == other.SuperPeer &&
+		s.LookupFanout == other.LookupFanout && s.LookupConcurrency == other.LookupConcurrency
 }
 
 // Spec is everything an engine is started with.
