@@ -193,7 +193,8 @@ func (e *Engine) openDisk() error {
 	if e.store, err = store.Open(filepath.Join(e.cfg.Home, "content"), store.Options{MaxBytes: e.cfg.MaxContent}); err != nil {
 		return err
 	}
-	if e.catalog, err = catalog.Open(e.db); err != nil {
+	mine := func(id shared.PublisherID) bool { return !e.cfg.Light || id == e.ring.ID() }
+	if e.catalog, err = catalog.OpenOnly(e.db, mine); err != nil {
 		return err
 	}
 	if e.requests, err = openRequests(e.db, e.log); err != nil {
