@@ -159,6 +159,9 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	}
 	e.background(e.keepFresh)
 	e.background(e.keepPeers)
+	if !e.cfg.Light {
+		e.background(e.keepOffering)
+	}
 	e.background(e.fadeHolders)
 	// Reading the catalogue leaves as much garbage as it is large, and an idle engine
 	// would keep that memory until it happens to need it.
@@ -278,7 +281,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 	}
 	e.opened(e.topic.Close)
 	if !e.cfg.Light {
-		e.lender = ask.Serve(e.node.Host(), e.lend, e.lendLimits(), e.log)
+		e.lender = ask.Serve(e.node.Host(), e.lend, lendLimits(e.isSuper()), e.log)
 		e.opened(e.lender.Close)
 	}
 	e.node.OnPeer(e.peerChanged)

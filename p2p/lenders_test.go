@@ -69,6 +69,21 @@ func TestWhatOneKeepsToItselfAnotherOneTells(t *testing.T) {
 	}
 }
 
+// TestASearchTellsWhatWasSaidSince has a light peer that has asked for nothing else see
+// that a package is deprecated.
+func TestASearchTellsWhatWasSaidSince(t *testing.T) {
+	author := open(t, t.TempDir())
+	publish(t, author, "goal", "1.0.0")
+	if _, err := author.Declare(t.Context(), shared.Statement{Kind: shared.StatementDeprecate, Package: "goal"}); err != nil {
+		t.Fatal(err)
+	}
+	light := openLight(t, t.TempDir(), address(t, author))
+	found, err := light.Search(t.Context(), shared.SearchQuery{Text: "goal"})
+	if err != nil || len(found.Packages) != 1 || !found.Packages[0].Deprecated {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
 // TestAnAnswerIsAboutWhatWasAsked has a peer slip statements about another package into
 // an answer: genuine ones, but not all.
 func TestAnAnswerIsAboutWhatWasAsked(t *testing.T) {

@@ -34,6 +34,9 @@ const (
 	superUptime = time.Hour
 	superRate   = 256 << 10
 
+	// offerEvery is how often a peer looks whether it has become one, or is none any more.
+	offerEvery = time.Minute
+
 	// superShare is how many times the questions of an ordinary peer one answers.
 	superShare = 8
 )
@@ -58,11 +61,39 @@ func (e *Engine) mode() string {
 	return "full"
 }
 
-func (e *Engine) lendLimits() ask.Limits {
-	if !e.cfg.SuperPeer {
+func lendLimits(super bool) ask.Limits {
+	if !super {
 		return ask.Limits{}
 	}
-	return ask.Limits{Streams: 64 * superShare, PerBlock: 30 * superShare, StreamsPerBlock: 16 * superShare, Bytes: (8 << 20) * superShare}
+	return ask.Limits{
+		Streams: 64 * superShare, PerBlock: 30 * superShare, StreamsPerBlock: 16 * superShare,
+		Bytes: (8 << 20) * superShare, BytesPerBlock: (1 << 20) * superShare,
+	}
+}
+
+// keepOffering announces this peer, and has it answer more, from when it turns out to be
+// a super-peer; the DHT's records are then kept up by the overlay.
+func (e *Engine) keepOffering(ctx context.Context) {
+	super := e.cfg.SuperPeer
+	tick := time.NewTicker(offerEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if e.isSuper() == super {
+			continue
+		}
+		super = !super
+		e.lender.SetLimits(lendLimits(super))
+		if super {
+			if err := e.overlay.Offer(ctx); err != nil && ctx.Err() == nil {
+				e.log.Info("announce this peer as a super-peer", "error", err)
+			}
+		}
+	}
 }
 
 // lend answers a peer without a catalogue: from this peer's own, with proofs.
@@ -83,7 +114,7 @@ func (e *Engine) lend(ctx context.Context, q ask.Request) (ask.Answer, error) {
 			if places[rel.Publisher] == nil {
 				order = append(order, rel.Publisher)
 			}
-			places[rel.Publisher] = append(places[rel.Publisher], rel.Entry)
+			places[rel.Publisher] = append(append(places[rel.Publisher], rel.Entry), e.catalog.Remarks(rel, maxRemarks)...)
 		}
 	}
 	answer := ask.Answer{Total: total}
@@ -95,6 +126,10 @@ func (e *Engine) lend(ctx context.Context, q ask.Request) (ask.Answer, error) {
 	}
 	return answer, nil
 }
+
+// maxRemarks is how many entries beside the release a search brings of each package: that
+// it was yanked since, or is deprecated.
+const maxRemarks = 4
 
 // answerSpare is what an answer has besides its parts, in bytes.
 const answerSpare = 4 << 10

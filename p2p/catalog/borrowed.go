@@ -115,12 +115,16 @@ func (b *Borrowed) Take(l Lent, now time.Time) (taken, dropped []Package, err er
 		if ok {
 			if forkErr := one.add(known); forkErr != nil {
 				delete(b.packages, key)
-				dropped, err = append(dropped, known.Package), forkErr
+				err = forkErr
+				if len(known.Releases) > 0 {
+					dropped = append(dropped, known.Package)
+				}
 				continue
 			}
 		}
-		if one.assemble(name); len(one.Releases) > 0 {
-			b.packages[key] = one
+		one.assemble(name)
+		b.packages[key] = one // also without a release, which the next answer may have
+		if len(one.Releases) > 0 {
 			taken = append(taken, one.Package)
 		}
 	}
@@ -190,7 +194,9 @@ func (b *Borrowed) makeRoom() (dropped []Package) {
 			}
 		}
 		bytes -= b.packages[oldest].bytes
-		dropped = append(dropped, b.packages[oldest].Package)
+		if pkg := b.packages[oldest].Package; len(pkg.Releases) > 0 {
+			dropped = append(dropped, pkg)
+		}
 		delete(b.packages, oldest)
 	}
 	return dropped
@@ -202,7 +208,7 @@ func (b *Borrowed) Lookup(name string, now time.Time) (found []Package, fresh bo
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for key, one := range b.packages {
-		if key.name == name {
+		if key.name == name && len(one.Releases) > 0 {
 			found = append(found, one.Package)
 			fresh = fresh || one.whole && now.Before(one.until)
 		}
@@ -250,6 +256,19 @@ func (c *Catalog) about(name string, id shared.PublisherID) (places []int64) {
 	}
 	slices.Sort(places)
 	return places
+}
+
+// Remarks lists the places of the last statements, at most so many, that were made
+// about a release's package after it and are no releases.
+func (c *Catalog) Remarks(rel *Release, most int) (places []int64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, at := range c.others[rel.Name][rel.Publisher] {
+		if at > rel.Entry {
+			places = append(places, at)
+		}
+	}
+	return places[max(0, len(places)-most):]
 }
 
 // LendEntries is some entries of a log with proofs; see [Catalog.Lend].
