@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -20,6 +21,11 @@ func (e *Engine) choose(ctx context.Context, ref shared.Ref) (catalog.Package, e
 	if err != nil {
 		return catalog.Package{}, err
 	}
+	return e.chooseAmong(found, ref)
+}
+
+// chooseAmong is choose among packages that were found.
+func (e *Engine) chooseAmong(found []catalog.Package, ref shared.Ref) (catalog.Package, error) {
 	if ref.Publisher != "" {
 		return chooseNamed(found, ref)
 	}
@@ -42,14 +48,15 @@ func (e *Engine) choose(ctx context.Context, ref shared.Ref) (catalog.Package, e
 }
 
 // lookup finds the packages of a name. Without a catalogue, or while it is still on its
-// way, it asks those that have one. Reasons: NOT_FOUND, NO_PEERS.
+// way, it asks those that have one. Reasons: NOT_FOUND, NO_PEERS, UNAVAILABLE.
 func (e *Engine) lookup(ctx context.Context, name string) ([]catalog.Package, error) {
 	found, fresh := e.known(name)
 	if !fresh && (e.cfg.Light || len(found) == 0 && e.stillLearning()) {
-		if err := e.askPackage(ctx, name); err != nil {
+		err := e.askPackage(ctx, name)
+		found, _ = e.known(name)
+		if err != nil && (len(found) == 0 && e.cfg.Light || !errors.Is(err, shared.ReasonUnavailable)) {
 			return nil, err
 		}
-		found, _ = e.known(name)
 	}
 	if len(found) == 0 && e.stillLearning() {
 		if err := e.learn(ctx); err != nil {

@@ -162,6 +162,9 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	}
 	e.background(e.keepFresh)
 	e.background(e.keepPeers)
+	if !e.cfg.Light {
+		e.background(e.keepOffering)
+	}
 	e.background(e.fadeHolders)
 	// Reading the catalogue leaves as much garbage as it is large, and an idle engine
 	// would keep that memory until it happens to need it.
@@ -196,7 +199,8 @@ func (e *Engine) openDisk() error {
 	if e.store, err = store.Open(filepath.Join(e.cfg.Home, "content"), store.Options{MaxBytes: e.cfg.MaxContent}); err != nil {
 		return err
 	}
-	if e.catalog, err = catalog.Open(e.db); err != nil {
+	mine := func(id shared.PublisherID) bool { return !e.cfg.Light || id == e.ring.ID() }
+	if e.catalog, err = catalog.OpenOnly(e.db, mine); err != nil {
 		return err
 	}
 	if e.requests, err = openRequests(e.db, e.log); err != nil {
@@ -281,7 +285,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 	}
 	e.opened(e.topic.Close)
 	if !e.cfg.Light {
-		e.lender = ask.Serve(e.node.Host(), e.lend, e.lendLimits(), e.log)
+		e.lender = ask.Serve(e.node.Host(), e.lend, lendLimits(e.isSuper()), e.log)
 		e.opened(e.lender.Close)
 	}
 	e.node.OnPeer(e.peerChanged)

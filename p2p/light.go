@@ -34,6 +34,9 @@ const (
 	superUptime = time.Hour
 	superRate   = 256 << 10
 
+	// offerEvery is how often a peer looks whether it has become one, or is none any more.
+	offerEvery = time.Minute
+
 	// superShare is how many times the questions of an ordinary peer one answers.
 	superShare = 8
 )
@@ -58,11 +61,39 @@ func (e *Engine) mode() string {
 	return "full"
 }
 
-func (e *Engine) lendLimits() ask.Limits {
-	if !e.cfg.SuperPeer {
+func lendLimits(super bool) ask.Limits {
+	if !super {
 		return ask.Limits{}
 	}
-	return ask.Limits{Streams: 64 * superShare, PerBlock: 30 * superShare, StreamsPerBlock: 16 * superShare, Bytes: (8 << 20) * superShare}
+	return ask.Limits{
+		Streams: 64 * superShare, PerBlock: 30 * superShare, StreamsPerBlock: 16 * superShare,
+		Bytes: (8 << 20) * superShare, BytesPerBlock: (1 << 20) * superShare,
+	}
+}
+
+// keepOffering announces this peer, and has it answer more, from when it turns out to be
+// a super-peer; the DHT's records are then kept up by the overlay.
+func (e *Engine) keepOffering(ctx context.Context) {
+	super := e.cfg.SuperPeer
+	tick := time.NewTicker(offerEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if e.isSuper() == super {
+			continue
+		}
+		super = !super
+		e.lender.SetLimits(lendLimits(super))
+		if super {
+			if err := e.overlay.Offer(ctx); err != nil && ctx.Err() == nil {
+				e.log.Info("announce this peer as a super-peer", "error", err)
+			}
+		}
+	}
 }
 
 // lend answers a peer without a catalogue: from this peer's own, with proofs.
@@ -83,7 +114,7 @@ func (e *Engine) lend(ctx context.Context, q ask.Request) (ask.Answer, error) {
 			if places[rel.Publisher] == nil {
 				order = append(order, rel.Publisher)
 			}
-			places[rel.Publisher] = append(places[rel.Publisher], rel.Entry)
+			places[rel.Publisher] = append(append(places[rel.Publisher], rel.Entry), e.catalog.Remarks(rel, maxRemarks)...)
 		}
 	}
 	answer := ask.Answer{Total: total}
@@ -95,6 +126,10 @@ func (e *Engine) lend(ctx context.Context, q ask.Request) (ask.Answer, error) {
 	}
 	return answer, nil
 }
+
+// maxRemarks is how many entries beside the release a search brings of each package: that
+// it was yanked since, or is deprecated.
+const maxRemarks = 4
 
 // answerSpare is what an answer has besides its parts, in bytes.
 const answerSpare = 4 << 10
@@ -136,6 +171,18 @@ func (r *resting) rests(p peer.ID, now time.Time) bool {
 	return now.Before(r.until[p])
 }
 
+// soonest is when the first of some peers that are left alone may be asked again.
+func (r *resting) soonest(peers []peer.ID) (first time.Time, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range peers {
+		if until, rests := r.until[p]; rests && (!ok || until.Before(first)) {
+			first, ok = until, true
+		}
+	}
+	return first, ok
+}
+
 // known lists the publishers that have a package of a name, as far as this peer can say
 // without asking: by its own catalogue, or by what others have proven. fresh tells
 // whether the latter was not long ago.
@@ -167,7 +214,7 @@ func (e *Engine) releaseOf(name string, id shared.PublisherID, version string) *
 // askPackage asks others for all that is said about a package. Nobody knowing it is no
 // error.
 func (e *Engine) askPackage(ctx context.Context, name string) error {
-	_, err := e.askOthers(ctx, ask.Request{Name: name}, true)
+	_, err := e.askOthers(ctx, ask.Request{Name: name})
 	return err
 }
 
@@ -182,12 +229,13 @@ func (e *Engine) askSearch(ctx context.Context, q shared.SearchQuery) (total int
 	return e.askOthers(ctx, ask.Request{
 		Text: q.Text, Category: q.Category, Tag: q.Tag, Publisher: q.Publisher, License: q.License, Sort: q.Sort,
 		Limit: min(limit+q.Offset, ask.MaxHits),
-	}, false)
+	})
 }
 
-// askOthers puts a question to several peers. Errors: CANCELED and DEADLINE_EXCEEDED of
-// ctx alone; when nobody can be asked, what is known here is all there is.
-func (e *Engine) askOthers(ctx context.Context, q ask.Request, whole bool) (total int, err error) {
+// askOthers puts a question to several peers, and waits for some that are busy. Errors:
+// CANCELED and DEADLINE_EXCEEDED of ctx alone; UNAVAILABLE when peers are there and none
+// has answered. When nobody is there, what is known here is all there is.
+func (e *Engine) askOthers(ctx context.Context, q ask.Request) (total int, err error) {
 	bounded, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	stop := context.AfterFunc(e.closing, cancel) //nolint:contextcheck // ends the one above
@@ -196,20 +244,46 @@ func (e *Engine) askOthers(ctx context.Context, q ask.Request, whole bool) (tota
 	case <-e.node.Joined():
 	case <-bounded.Done():
 	}
-	good, err := ask.Peers(bounded, e.node.Host(), e.askable(bounded), q, func(p peer.ID, a ask.Answer) error {
-		if err := e.borrow(a, whole); err != nil {
-			return err
+	for {
+		good, err := ask.Peers(bounded, e.node.Host(), e.askable(bounded), q, func(_ peer.ID, a ask.Answer) error {
+			if err := e.borrow(a, q.Name); err != nil {
+				return err
+			}
+			total = max(total, a.Total)
+			return nil
+		}, e.askFailed)
+		switch {
+		case ctx.Err() != nil:
+			return total, shared.AsError(ctx.Err())
+		case good > 0 || len(e.node.Connected()) == 0:
+			return total, nil
 		}
-		total = max(total, a.Total)
-		return nil
-	}, e.askFailed)
-	if ctx.Err() != nil {
-		return total, shared.AsError(ctx.Err())
+		if err != nil {
+			e.log.Info("nobody could be asked", "error", err)
+		}
+		if !e.awaitRested(bounded) {
+			return total, shared.NewError(shared.ReasonUnavailable, "none of the peers that keep a catalogue has answered").
+				WithHint("they have too much to do, or cannot be reached: try again in a moment")
+		}
 	}
-	if good == 0 && err != nil {
-		e.log.Info("nobody could be asked", "error", err)
+}
+
+// awaitRested waits until one of the connected peers may be asked again, if that is
+// before ctx ends.
+func (e *Engine) awaitRested(ctx context.Context) bool {
+	soonest, ok := e.resting.soonest(e.node.Connected())
+	end, bounded := ctx.Deadline()
+	if !ok || bounded && soonest.After(end) {
+		return false
 	}
-	return total, nil
+	timer := time.NewTimer(time.Until(soonest))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // askFailed is told of peers that gave no good answer.
@@ -255,19 +329,28 @@ func (e *Engine) askable(ctx context.Context) (peers []peer.AddrInfo) {
 // load is to be spread.
 func compareScore(a, b float64) int { return int(a*10) - int(b*10) }
 
-// borrow verifies an answer and keeps what it proves.
-func (e *Engine) borrow(a ask.Answer, whole bool) error {
+// borrow verifies an answer, all of it before anything is kept. With a name it must be
+// about that package.
+func (e *Engine) borrow(a ask.Answer, name string) error {
+	var lent []catalog.Lent
 	for _, part := range a.Parts {
 		proven, err := publisher.ParseProven(part)
 		if err != nil {
 			return err
 		}
-		taken, dropped, err := e.borrowed.Take(proven, whole, e.now())
+		l, err := catalog.Prove(proven, name, e.now())
 		if errors.Is(err, publisher.ErrStale) {
 			continue // no fault of who passed it on
 		}
 		if err != nil {
 			return err
+		}
+		lent = append(lent, l)
+	}
+	for _, l := range lent {
+		taken, dropped, err := e.borrowed.Take(l, e.now())
+		if err != nil {
+			e.log.Warn("what two peers have proven contradicts each other; the packages are forgotten", "error", err)
 		}
 		for _, pkg := range dropped {
 			e.search.Remove(pkg.Releases[0].Name, pkg.Publisher)

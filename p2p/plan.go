@@ -131,7 +131,7 @@ func (c *catalogSource) Versions(ctx context.Context, name, publisher string) ([
 		}
 		ref.Publisher = shared.PublisherID(publisher)
 	}
-	pkg, err := c.e.choose(ctx, ref)
+	pkg, err := c.choose(ctx, ref)
 	if err != nil {
 		return nil, "", err
 	}
@@ -152,4 +152,17 @@ func (c *catalogSource) Versions(ctx context.Context, name, publisher string) ([
 		versions = append(versions, v)
 	}
 	return versions, string(pkg.Publisher), nil
+}
+
+// choose finds the package that a reference means. Offline it asks nobody.
+func (c *catalogSource) choose(ctx context.Context, ref shared.Ref) (catalog.Package, error) {
+	if !c.e.cfg.Light || !c.req.Offline {
+		return c.e.choose(ctx, ref)
+	}
+	found := c.e.packagesOf(ref.Name)
+	if len(found) == 0 {
+		return catalog.Package{}, shared.NewError(shared.ReasonOffline, "%s is not known here, and --offline forbids to ask", ref.Name).
+			WithHint("a light peer knows what it has asked for since it was started: run the command without --offline")
+	}
+	return c.e.chooseAmong(found, ref)
 }

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,10 +26,11 @@ func (e *Engine) Search(ctx context.Context, query shared.SearchQuery) (shared.S
 	if !(query.MinReputation >= 0 && query.MinReputation <= 1) {
 		return shared.SearchResult{}, shared.NewError(shared.ReasonInvalidArgument, "a least reputation of %v: it lies between 0 and 1", query.MinReputation)
 	}
-	total := 0
+	total, unheard := 0, false
 	if e.cfg.Light || e.stillLearning() && e.search.Len() == 0 {
 		var err error
-		if total, err = e.askSearch(ctx, query); err != nil {
+		total, err = e.askSearch(ctx, query)
+		if unheard = errors.Is(err, shared.ReasonUnavailable); err != nil && !unheard {
 			return shared.SearchResult{}, err
 		}
 	}
@@ -45,6 +47,12 @@ func (e *Engine) Search(ctx context.Context, query shared.SearchQuery) (shared.S
 		result.Packages, result.Total = e.search.SearchAmong(query, among)
 	}
 	result.Total = max(result.Total, total)
+	if unheard && e.cfg.Light {
+		result.Diagnostics = append(result.Diagnostics, shared.Diagnostic{
+			Severity: shared.SeverityWarning, Reason: shared.ReasonUnavailable,
+			Message: "none of the peers that keep a catalogue has answered: these are the packages that were known before", Hint: "try again in a moment",
+		})
+	}
 	if among != nil {
 		result.Diagnostics = append(result.Diagnostics, e.explainAmong(query, result.Total)...)
 	} else if strings.TrimSpace(query.Text) != "" {

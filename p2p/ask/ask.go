@@ -208,8 +208,10 @@ const (
 	fanout     = 4
 	askTimeout = 4 * time.Second
 
-	// grace is how long the first good answer waits for others to be merged with.
-	grace = 150 * time.Millisecond
+	// grace is how long the first good answer waits for others to be merged with,
+	// emptyGrace one of a peer that knows nothing: it does not speak for all.
+	grace      = 150 * time.Millisecond
+	emptyGrace = time.Second
 )
 
 // BusyError is a refusal: the peer asks to be left alone for a while.
@@ -221,8 +223,8 @@ func (b BusyError) Error() string { return fmt.Sprintf("it is busy for %s", time
 // Peers asks several peers the same at once, in the given order, and hands take every
 // answer; take verifies it, and its error means that the answer was not good. failed is
 // told of everybody who gave no good answer ([BusyError] if it was asked too much). It
-// returns how many good answers there were: after the first of them it waits 150 ms for
-// others, and asks nobody more. The error is the last failure when there was none.
+// returns how many good answers there were: after the first of them that has something it
+// waits 150 ms for others, after the first that has nothing a second, and asks nobody more. The error is the last failure when there was none.
 func Peers(ctx context.Context, h host.Host, peers []peer.AddrInfo, q Request, take func(p peer.ID, a Answer) error, failed func(p peer.ID, err error)) (good int, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	type outcome struct {
@@ -239,8 +241,9 @@ func Peers(ctx context.Context, h host.Host, peers []peer.AddrInfo, q Request, t
 		}
 	}()
 	var enough <-chan time.Time
+	known := false
 	for {
-		for enough == nil && waiting < fanout && len(peers) > 0 {
+		for good == 0 && waiting < fanout && len(peers) > 0 {
 			p := peers[0]
 			peers = peers[1:]
 			waiting++
@@ -269,8 +272,13 @@ func Peers(ctx context.Context, h host.Host, peers []peer.AddrInfo, q Request, t
 				}
 				continue
 			}
-			if good++; enough == nil {
+			good++
+			switch something := len(o.answer.Parts) > 0; {
+			case something && !known:
+				known = true
 				enough = time.After(grace)
+			case good == 1:
+				enough = time.After(emptyGrace)
 			}
 		}
 	}

@@ -27,7 +27,11 @@ type Limits struct {
 
 	PerPeer  float64 // questions a second, with three seconds' worth at once; default 10
 	PerBlock float64 // of one network block; default 30
-	Bytes    float64 // answered a second to all, with four seconds' worth at once; default 8 MiB
+
+	// Bytes answered a second, with four seconds' worth, or one answer, at once.
+	Bytes         float64 // to all; default 8 MiB
+	BytesPerPeer  float64 // default 256 KiB
+	BytesPerBlock float64 // default 1 MiB
 }
 
 func (l *Limits) complete() {
@@ -42,7 +46,7 @@ func (l *Limits) complete() {
 	for _, d := range []struct {
 		value     *float64
 		otherwise float64
-	}{{&l.PerPeer, 10}, {&l.PerBlock, 30}, {&l.Bytes, 8 << 20}} {
+	}{{&l.PerPeer, 10}, {&l.PerBlock, 30}, {&l.Bytes, 8 << 20}, {&l.BytesPerPeer, 256 << 10}, {&l.BytesPerBlock, 1 << 20}} {
 		if *d.value <= 0 {
 			*d.value = d.otherwise
 		}
@@ -53,9 +57,10 @@ const (
 	// streamTimeout bounds one stream: a request, thinking, and 512 KiB to a slow peer.
 	streamTimeout = 20 * time.Second
 
-	// busyFor is what a peer is told that asks too much; most who come back then find a
-	// place.
-	busyFor = 2 * time.Second
+	// leastBusy and mostBusy bound what a peer is told that asks too much. It is told when
+	// there will be enough for one more question, and at a full server, after leastBusy.
+	leastBusy = 500 * time.Millisecond
+	mostBusy  = 30 * time.Second
 
 	// maxClients bounds the memory for who asked how much; identities cost nothing.
 	maxClients = 4096
@@ -65,11 +70,11 @@ const (
 type Server struct {
 	host   host.Host
 	answer func(ctx context.Context, q Request) (Answer, error)
-	limits Limits
 	log    *slog.Logger
-	bytes  *rate.Limiter
 
 	mu       sync.Mutex // guards the fields below
+	limits   Limits
+	bytes    *rate.Limiter
 	peers    map[peer.ID]*client
 	blocks   map[netip.Prefix]*client
 	streams  map[network.Stream]struct{}
@@ -82,19 +87,32 @@ type Server struct {
 // client is a peer or a network block.
 type client struct {
 	streams int
-	rate    *rate.Limiter
+	rate    *rate.Limiter // questions
+	bytes   *rate.Limiter
 }
 
 // Serve begins to answer; answer is called concurrently. Close it before h.
 func Serve(h host.Host, answer func(ctx context.Context, q Request) (Answer, error), limits Limits, log *slog.Logger) *Server {
 	limits.complete()
 	s := &Server{
-		host: h, answer: answer, limits: limits, log: log, bytes: rate.NewLimiter(rate.Limit(limits.Bytes), int(4*limits.Bytes)),
+		host: h, answer: answer, limits: limits, log: log, bytes: bytesLimiter(limits.Bytes),
 		peers: map[peer.ID]*client{}, blocks: map[netip.Prefix]*client{}, streams: map[network.Stream]struct{}{},
 	}
 	s.lifetime, s.cancel = context.WithCancel(context.Background())
 	h.SetStreamHandler(Protocol, s.handle)
 	return s
+}
+
+// SetLimits changes the limits; who has asked before keeps his own for a while.
+func (s *Server) SetLimits(limits Limits) {
+	limits.complete()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limits, s.bytes = limits, bytesLimiter(limits.Bytes)
+}
+
+func bytesLimiter(perSecond float64) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(perSecond), max(int(4*perSecond), MaxAnswer))
 }
 
 // Close ends all answers and waits for them. It is idempotent.
@@ -112,7 +130,7 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) handle(stream network.Stream) {
-	dismiss, busy, ok := s.admit(stream)
+	dismiss, payers, busy, ok := s.admit(stream)
 	if !ok {
 		_ = stream.ResetWithError(network.StreamShutdown) // it may be gone already
 		return
@@ -120,7 +138,7 @@ func (s *Server) handle(stream network.Stream) {
 	defer s.running.Done()
 	defer dismiss()
 	_ = stream.SetDeadline(time.Now().Add(streamTimeout)) // a stream without deadlines ends with its connection
-	err := s.serve(stream, busy)
+	err := s.serve(stream, payers, busy)
 	switch {
 	case err == nil:
 		_ = stream.Close() // nothing is left to say
@@ -132,9 +150,11 @@ func (s *Server) handle(stream network.Stream) {
 	}
 }
 
-func (s *Server) serve(stream network.Stream, busy bool) error {
-	if busy {
-		_, err := stream.Write(busyFrame())
+// serve answers one question, for which payers have bytes left; busy is how long there is
+// no place for it.
+func (s *Server) serve(stream network.Stream, payers []*rate.Limiter, busy time.Duration) error {
+	if busy > 0 {
+		_, err := stream.Write(busyFrame(busy))
 		return err
 	}
 	kind, body, err := readFrame(stream, MaxRequest)
@@ -150,20 +170,40 @@ func (s *Server) serve(stream network.Stream, busy bool) error {
 		return err
 	}
 	out := a.marshal()
-	if len(out) > MaxAnswer || !s.bytes.AllowN(time.Now(), len(out)) {
-		out = busyFrame()
+	if len(out) > MaxAnswer {
+		return errors.New("an answer that is too large to be sent")
+	}
+	if wait := missing(time.Now(), len(out), payers...); wait > 0 {
+		out = busyFrame(wait)
 	}
 	_, err = stream.Write(out)
 	return err
 }
 
-func busyFrame() []byte {
-	return frame(typeBusy, binary.BigEndian.AppendUint32(nil, uint32(busyFor.Milliseconds())))
+// missing takes n tokens from each, or none and tells when all will have them.
+func missing(now time.Time, n int, from ...*rate.Limiter) (wait time.Duration) {
+	taken := make([]*rate.Reservation, len(from))
+	for i, l := range from {
+		taken[i] = l.ReserveN(now, n)
+		wait = max(wait, taken[i].DelayFrom(now)) // for ever, if it could never have as many
+	}
+	if wait > 0 {
+		for _, r := range taken {
+			r.CancelAt(now)
+		}
+	}
+	return wait
+}
+
+func busyFrame(wait time.Duration) []byte {
+	wait = min(max(wait, leastBusy), mostBusy)
+	return frame(typeBusy, binary.BigEndian.AppendUint32(nil, uint32(wait.Milliseconds())))
 }
 
 // admit counts a stream for its peer and network block. ok is false when the server is
-// closing, busy true when one of them has had enough.
-func (s *Server) admit(stream network.Stream) (dismiss func(), busy, ok bool) {
+// closing; busy is for how long one of them has had enough. payers are those whose bytes
+// an answer takes.
+func (s *Server) admit(stream network.Stream) (dismiss func(), payers []*rate.Limiter, busy time.Duration, ok bool) {
 	p := stream.Conn().RemotePeer()
 	var block netip.Prefix
 	for _, b := range netblock.Of([]ma.Multiaddr{stream.Conn().RemoteMultiaddr()}) {
@@ -174,17 +214,22 @@ func (s *Server) admit(stream network.Stream) (dismiss func(), busy, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, false, false
+		return nil, nil, 0, false
 	}
 	s.running.Add(1)
 	s.forget()
-	now := time.Now()
-	one := clientOf(s.peers, p, s.limits.PerPeer)
-	busy = len(s.streams) >= s.limits.Streams || one.streams >= s.limits.StreamsPerPeer || !one.rate.AllowN(now, 1)
+	one := clientOf(s.peers, p, s.limits.PerPeer, s.limits.BytesPerPeer)
+	crowded := len(s.streams) >= s.limits.Streams || one.streams >= s.limits.StreamsPerPeer
+	questions := []*rate.Limiter{one.rate}
+	payers = []*rate.Limiter{s.bytes, one.bytes}
 	owner := &client{}
 	if block.IsValid() {
-		owner = clientOf(s.blocks, block, s.limits.PerBlock)
-		busy = busy || owner.streams >= s.limits.StreamsPerBlock || !owner.rate.AllowN(now, 1)
+		owner = clientOf(s.blocks, block, s.limits.PerBlock, s.limits.BytesPerBlock)
+		crowded = crowded || owner.streams >= s.limits.StreamsPerBlock
+		questions, payers = append(questions, owner.rate), append(payers, owner.bytes)
+	}
+	if busy = leastBusy; !crowded {
+		busy = missing(time.Now(), 1, questions...)
 	}
 	one.streams++
 	owner.streams++
@@ -195,13 +240,13 @@ func (s *Server) admit(stream network.Stream) (dismiss func(), busy, ok bool) {
 		one.streams--
 		owner.streams--
 		delete(s.streams, stream)
-	}, busy, true
+	}, payers, busy, true
 }
 
-func clientOf[K comparable](clients map[K]*client, key K, perSecond float64) *client {
+func clientOf[K comparable](clients map[K]*client, key K, perSecond, bytes float64) *client {
 	c := clients[key]
 	if c == nil {
-		c = &client{rate: rate.NewLimiter(rate.Limit(perSecond), int(3*perSecond)+1)}
+		c = &client{rate: rate.NewLimiter(rate.Limit(perSecond), int(3*perSecond)+1), bytes: bytesLimiter(bytes)}
 		clients[key] = c
 	}
 	return c

@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"ggen.dev/marketplace/p2p/publisher"
 	"ggen.dev/marketplace/shared"
@@ -15,6 +18,10 @@ import (
 const (
 	// MaxBorrowed bounds the packages that a [Borrowed] keeps: about 4 MB.
 	MaxBorrowed = 1000
+
+	// maxBorrowedBytes bounds their entries, as they came: those of typical packages are
+	// 1 MB, and one answer may have half of that.
+	maxBorrowedBytes = 4 << 20
 
 	// BorrowedFor is how long what others have proven is used without asking again.
 	BorrowedFor = 10 * time.Minute
@@ -35,63 +42,164 @@ type borrowedKey struct {
 
 type borrowed struct {
 	Package
-	order string // of two answers about one package the one with the greater order counts
-	whole bool   // all releases, and not only the one that a search has found
+	chain publisher.Chain
+	head  publisher.Head       // the newest
+	said  map[int64]provenWord // all that was proven, by its place in the log
+	bytes int
+	whole bool // all releases, and not only the one that a search has found
 	until time.Time
+}
+
+// provenWord is a statement, and the hash that the log's tree has at its place.
+type provenWord struct {
+	statement
+	hash  tlog.Hash
+	bytes int
 }
 
 // NewBorrowed keeps nothing yet.
 func NewBorrowed() *Borrowed { return &Borrowed{packages: map[borrowedKey]borrowed{}} }
 
-// Take verifies entries with their proofs and keeps what they say about packages. With
-// whole they are all that the log says about each. It returns the packages, and those that
-// had to make room. Errors: publisher.ErrInvalid, which is the sender's fault,
-// publisher.ErrStale.
-func (b *Borrowed) Take(p publisher.Proven, whole bool, now time.Time) (taken, dropped []Package, err error) {
+// Lent is verified entries of one log.
+type Lent struct {
+	whole bool
+	chain publisher.Chain
+	head  publisher.Head
+	said  map[string]map[int64]provenWord // by package
+}
+
+// Prove verifies entries with their proofs. With a name they must be about that package,
+// and are taken for all that the log says about it. Errors: publisher.ErrInvalid, which
+// is the sender's fault, publisher.ErrStale.
+func Prove(p publisher.Proven, name string, now time.Time) (Lent, error) {
 	v, err := p.Verify(now)
 	if err != nil {
-		return nil, nil, err
+		return Lent{}, err
 	}
-	var said []statement
+	l := Lent{whole: name != "", chain: v.Chain, head: v.Head, said: map[string]map[int64]provenWord{}}
 	for i, entry := range v.Entries {
-		if s, ok := understand(entry, p.Entries[i].At, now); ok {
-			said = append(said, s)
+		at, raw := p.Entries[i].At, p.Entries[i].Entry
+		s, ok := understand(entry, at, now)
+		if !ok {
+			continue
 		}
+		about := s.about()
+		if name != "" && about != name {
+			return Lent{}, fmt.Errorf("%w: entry %d is about %s, and not %s", publisher.ErrInvalid, at, about, name)
+		}
+		if l.said[about] == nil {
+			l.said[about] = map[int64]provenWord{}
+		}
+		l.said[about][at] = provenWord{s, tlog.RecordHash(raw), len(raw)}
 	}
-	// The rules of a catalogue apply: a release is immutable, a yank comes after it.
-	rules := &Catalog{
-		logs: map[shared.PublisherID]publisher.Log{}, packages: map[string]map[shared.PublisherID][]*Release{},
-		advice: map[string]map[shared.PublisherID]*shared.Deprecation{}, accused: map[shared.PublisherID]string{},
-	}
-	rules.remember(publisher.Log{Chain: v.Chain, Head: v.Head}, said, true)
-	order := fmt.Sprintf("%s/%012d/%012d", v.Chain.Order(), v.Head.Size, v.Head.Time.Unix())
+	return l, nil
+}
+
+// ErrForked says that two answers prove that a publisher has signed two different logs.
+var ErrForked = errors.New("its publisher has signed two different logs")
+
+// Take keeps what was proven about packages, beside what was proven before: who keeps a
+// statement to itself cannot take it away. Newer keys of the publisher make void what
+// was proven under older ones. It returns the packages, and those that had to make room
+// or, with [ErrForked], that contradict what is known; of those nothing is kept.
+func (b *Borrowed) Take(l Lent, now time.Time) (taken, dropped []Package, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	rules.All(func(name string, pkg Package) {
-		key := borrowedKey{name, pkg.Publisher}
+	for name, said := range l.said {
+		key := borrowedKey{name, l.chain.ID}
 		known, ok := b.packages[key]
-		if ok && now.Before(known.until) && (known.order > order || known.whole && !whole) {
-			return // a peer that is behind, or says less
+		if ok && known.chain.Order() > l.chain.Order() {
+			continue // a peer that has not heard of the newest keys
 		}
-		for _, rel := range pkg.Releases { // a cool-down counts from the first time
-			if i := position(known.Releases, rel.Version); i >= 0 {
-				rel.FirstSeen = known.Releases[i].FirstSeen
+		one := borrowed{chain: l.chain, head: l.head, said: maps.Clone(said), whole: l.whole, until: now.Add(BorrowedFor)}
+		if ok {
+			if forkErr := one.add(known); forkErr != nil {
+				delete(b.packages, key)
+				err = forkErr
+				if len(known.Releases) > 0 {
+					dropped = append(dropped, known.Package)
+				}
+				continue
 			}
 		}
-		b.packages[key] = borrowed{pkg, order, whole, now.Add(BorrowedFor)}
-		taken = append(taken, pkg)
-	})
-	for len(b.packages) > MaxBorrowed {
+		one.assemble(name)
+		b.packages[key] = one // also without a release, which the next answer may have
+		if len(one.Releases) > 0 {
+			taken = append(taken, one.Package)
+		}
+	}
+	return taken, append(dropped, b.makeRoom()...), err
+}
+
+// add adds what was known before.
+func (o *borrowed) add(known borrowed) error {
+	if known.chain.Order() != o.chain.Order() {
+		for _, word := range o.said { // a cool-down counts from the first time
+			if word.release == nil {
+				continue
+			}
+			if i := position(known.Releases, word.release.Version); i >= 0 {
+				word.release.FirstSeen = known.Releases[i].FirstSeen
+			}
+		}
+		return nil
+	}
+	if known.head.Size == o.head.Size && known.head.Hash != o.head.Hash {
+		return ErrForked
+	}
+	for at, word := range known.said {
+		if fresh, ok := o.said[at]; ok && fresh.hash != word.hash {
+			return ErrForked
+		}
+		o.said[at] = word
+	}
+	if known.head.Newer(o.head) {
+		o.head = known.head
+	}
+	if known.whole && !o.whole {
+		o.whole, o.until = true, known.until
+	}
+	return nil
+}
+
+// assemble computes the package by the rules of a catalogue: a release is immutable, a
+// yank comes after it.
+func (o *borrowed) assemble(name string) {
+	rules := &Catalog{
+		logs: map[shared.PublisherID]publisher.Log{}, packages: map[string]map[shared.PublisherID][]*Release{},
+		advice: map[string]map[shared.PublisherID]*shared.Deprecation{}, others: map[string]map[shared.PublisherID][]int64{}, accused: map[shared.PublisherID]string{},
+	}
+	said := make([]statement, 0, len(o.said))
+	o.bytes = 0
+	for _, at := range slices.Sorted(maps.Keys(o.said)) {
+		said = append(said, o.said[at].statement)
+		o.bytes += o.said[at].bytes
+	}
+	rules.remember(publisher.Log{Chain: o.chain, Head: o.head}, said, true)
+	id := o.chain.ID
+	o.Package = Package{Publisher: id, Releases: rules.packages[name][id], Deprecation: rules.advice[name][id]}
+}
+
+// makeRoom drops those that were proven longest ago, while there is too much.
+func (b *Borrowed) makeRoom() (dropped []Package) {
+	bytes := 0
+	for _, one := range b.packages {
+		bytes += one.bytes
+	}
+	for len(b.packages) > MaxBorrowed || bytes > maxBorrowedBytes && len(b.packages) > 1 {
 		var oldest borrowedKey
 		for key, one := range b.packages {
 			if oldest.name == "" || one.until.Before(b.packages[oldest].until) {
 				oldest = key
 			}
 		}
-		dropped = append(dropped, b.packages[oldest].Package)
+		bytes -= b.packages[oldest].bytes
+		if pkg := b.packages[oldest].Package; len(pkg.Releases) > 0 {
+			dropped = append(dropped, pkg)
+		}
 		delete(b.packages, oldest)
 	}
-	return taken, dropped, nil
+	return dropped
 }
 
 // Lookup lists the publishers that have a package of this name, by ID. fresh tells
@@ -100,7 +208,7 @@ func (b *Borrowed) Lookup(name string, now time.Time) (found []Package, fresh bo
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for key, one := range b.packages {
-		if key.name == name {
+		if key.name == name && len(one.Releases) > 0 {
 			found = append(found, one.Package)
 			fresh = fresh || one.whole && now.Before(one.until)
 		}
@@ -132,24 +240,35 @@ func (b *Borrowed) Size() int {
 // more than most bytes of them. Errors: NOT_FOUND, STORAGE.
 func (c *Catalog) Lend(id shared.PublisherID, name string, most int) (publisher.Proven, error) {
 	l, _, _ := c.log(id)
-	var places []int64
-	for from := int64(0); from < l.Size; {
-		lines, err := c.entries(l, from, publisher.MaxUpdateSize)
-		if err != nil {
-			return publisher.Proven{}, storageError(c.db, err)
-		}
-		for i, raw := range lines {
-			entry, err := publisher.DecodeEntry(raw)
-			if err != nil {
-				continue // of a newer version: it has no effect here
-			}
-			if s, ok := understand(entry, from+int64(i), time.Time{}); ok && s.about() == name {
-				places = append(places, s.at)
-			}
-		}
-		from += int64(len(lines))
-	}
+	places := c.about(name, id)
 	return c.lend(l, places[max(0, len(places)-publisher.MaxProven):], most)
+}
+
+// about lists the places of all that a log says about a package, in its order.
+func (c *Catalog) about(name string, id shared.PublisherID) (places []int64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, rel := range c.packages[name][id] {
+		places = append(places, rel.Entry)
+	}
+	if places != nil {
+		places = append(places, c.others[name][id]...)
+	}
+	slices.Sort(places)
+	return places
+}
+
+// Remarks lists the places of the last statements, at most so many, that were made
+// about a release's package after it and are no releases.
+func (c *Catalog) Remarks(rel *Release, most int) (places []int64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, at := range c.others[rel.Name][rel.Publisher] {
+		if at > rel.Entry {
+			places = append(places, at)
+		}
+	}
+	return places[max(0, len(places)-most):]
 }
 
 // LendEntries is some entries of a log with proofs; see [Catalog.Lend].

@@ -92,6 +92,7 @@ type Catalog struct {
 	logs     map[shared.PublisherID]publisher.Log
 	packages map[string]map[shared.PublisherID][]*Release
 	advice   map[string]map[shared.PublisherID]*shared.Deprecation
+	others   map[string]map[shared.PublisherID][]int64 // places of what is no release
 	pins     map[string]Pin
 	accused  map[shared.PublisherID]string
 	refused  map[shared.PublisherID]HeadRef // see Refused
@@ -101,16 +102,23 @@ type Catalog struct {
 // Open reads the catalogue in db; the database stays the caller's. Errors:
 // STORAGE when the database is damaged.
 func Open(db DB) (*Catalog, error) {
+	return OpenOnly(db, func(shared.PublisherID) bool { return true })
+}
+
+// OpenOnly is [Open] for a node that keeps to some logs, those of the publishers that
+// mine says yes to: the others stay on disk as they are, and must not be extended.
+func OpenOnly(db DB, mine func(shared.PublisherID) bool) (*Catalog, error) {
 	c := &Catalog{
 		db: db, clock: time.Now,
 		logs:     map[shared.PublisherID]publisher.Log{},
 		packages: map[string]map[shared.PublisherID][]*Release{},
 		advice:   map[string]map[shared.PublisherID]*shared.Deprecation{},
+		others:   map[string]map[shared.PublisherID][]int64{},
 		pins:     map[string]Pin{},
 		accused:  map[shared.PublisherID]string{},
 		refused:  map[shared.PublisherID]HeadRef{},
 	}
-	if err := c.load(); err != nil {
+	if err := c.load(mine); err != nil {
 		return nil, shared.NewError(shared.ReasonStorage, "read the catalogue in %s: %w", db.Path(), err).
 			WithHint("move the file away: the catalogue comes back from other peers, pins do not")
 	}

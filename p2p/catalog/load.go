@@ -23,7 +23,7 @@ const loadChunk = 512
 // load reads everything into memory. What the entries state was verified when
 // they were stored; that they still are those entries is verified here, by their
 // tree and the signed head over it.
-func (c *Catalog) load() error {
+func (c *Catalog) load(mine func(shared.PublisherID) bool) error {
 	return c.db.View(func(tx *bbolt.Tx) error {
 		if forks := tx.Bucket(bucketForks); forks != nil {
 			if err := c.loadForks(forks); err != nil {
@@ -36,20 +36,23 @@ func (c *Catalog) load() error {
 			}
 		}
 		if logs := tx.Bucket(bucketLogs); logs != nil {
-			return c.loadLogs(logs)
+			return c.loadLogs(logs, mine)
 		}
 		return nil
 	})
 }
 
 // loadLogs walks the database alone and shares the work of decoding and hashing.
-func (c *Catalog) loadLogs(logs *bbolt.Bucket) error {
+func (c *Catalog) loadLogs(logs *bbolt.Bucket, mine func(shared.PublisherID) bool) error {
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	err := logs.ForEach(func(name, value []byte) error {
 		id := shared.PublisherID(name)
 		if value != nil || !id.Complete() {
 			return fmt.Errorf("log of %q: it is not one", name)
+		}
+		if !mine(id) {
+			return nil
 		}
 		bucket, err := openLogIn(logs, id)
 		if err != nil {

@@ -92,6 +92,9 @@ func (c *Catalog) remember(l publisher.Log, said []statement, anew bool) (added 
 	}
 	for _, s := range said {
 		touched = append(touched, s.about())
+		if s.release == nil && len(c.packages[s.about()][id]) > 0 {
+			c.noteOther(s.about(), id, s.at)
+		}
 		switch {
 		case s.advice != nil:
 			c.advise(id, s)
@@ -116,12 +119,22 @@ func (c *Catalog) forget(id shared.PublisherID) (names []string) {
 			c.releases -= len(releases)
 			delete(publishers, id)
 			delete(c.advice[name], id)
+			delete(c.others[name], id)
 		}
 		if len(publishers) == 0 {
 			delete(c.packages, name)
+			delete(c.others, name)
 		}
 	}
 	return names
+}
+
+// noteOther notes the place of a statement about a package that is no release.
+func (c *Catalog) noteOther(name string, id shared.PublisherID, at int64) {
+	if c.others[name] == nil {
+		c.others[name] = map[shared.PublisherID][]int64{}
+	}
+	c.others[name][id] = append(c.others[name][id], at)
 }
 
 // advise notes or forgets advice against a package that was released before.

@@ -267,6 +267,13 @@ func (o *Overlay) SuperPeers(ctx context.Context, most int) (infos []peer.AddrIn
 	return infos
 }
 
+// Offer announces this node as a super-peer now. While [Config.Super] says that it is
+// one, that is repeated by itself.
+func (o *Overlay) Offer(ctx context.Context) error {
+	_, err := o.routing.Provide(ctx, o.superPeers())
+	return err
+}
+
 // kept is what this node keeps announced: what the caller says, and that it is there.
 type kept struct {
 	o    *Overlay
