@@ -24,6 +24,9 @@ func (e *Engine) Export(ctx context.Context, req shared.ExportRequest, report sh
 		return receipt, shared.NewError(shared.ReasonInvalidArgument, "export: no package is named")
 	}
 	report.Report(shared.Progress{Phase: shared.PhaseResolve})
+	if err := e.awaitLogs(ctx); err != nil { // they are part of the bundle
+		return receipt, named(err, "export")
+	}
 	// Whoever installs from the bundle decides whom to trust.
 	install := shared.InstallRequest{Packages: req.Packages, Root: e.cfg.Home, Locked: req.Locked, Offline: req.Offline, Trust: true}
 	plan, err := e.plan(ctx, install)

@@ -252,6 +252,14 @@ func (e *Engine) learn(ctx context.Context) error {
 	return nil
 }
 
+// awaitLogs is learn for those who need logs, and not only what others prove of them.
+func (e *Engine) awaitLogs(ctx context.Context) error {
+	if !e.stillLearning() {
+		return nil
+	}
+	return e.learn(ctx)
+}
+
 // headCodec verifies head records of the DHT: an update without entries.
 type headCodec struct{}
 

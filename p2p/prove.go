@@ -15,6 +15,9 @@ import (
 
 // Prove verifies a release anew, step by step; see [shared.Bundles].
 func (e *Engine) Prove(ctx context.Context, ref shared.Ref, file string) (shared.Provenance, error) {
+	if err := e.awaitLogs(ctx); err != nil {
+		return shared.Provenance{}, named(err, "prove %s", ref)
+	}
 	pkg, err := e.choose(ctx, ref)
 	if err != nil {
 		return shared.Provenance{}, named(err, "prove %s", ref)

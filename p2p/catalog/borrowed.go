@@ -239,8 +239,8 @@ func (b *Borrowed) Size() int {
 // that keeps no logs: of more than [publisher.MaxProven] entries the last ones, and not
 // more than most bytes of them. Errors: NOT_FOUND, STORAGE.
 func (c *Catalog) Lend(id shared.PublisherID, name string, most int) (publisher.Proven, error) {
+	places := c.about(name, id) // before the head, which is to cover them
 	l, _, _ := c.log(id)
-	places := c.about(name, id)
 	return c.lend(l, places[max(0, len(places)-publisher.MaxProven):], most)
 }
 
@@ -286,14 +286,22 @@ func (c *Catalog) lend(l publisher.Log, places []int64, most int) (publisher.Pro
 		most -= len(root)
 	}
 	for _, at := range slices.Backward(places) { // the newest are worth most
-		entry, proof, err := c.Proof(l.Chain.ID, at)
-		if err != nil {
-			return publisher.Proven{}, err
+		if at >= l.Size {
+			return publisher.Proven{}, shared.NewError(shared.ReasonNotFound, "entry %d is not held any more", at)
 		}
-		if most -= len(entry) + len(proof)*32 + 16; most < 0 {
+		// Under this head and no newer one: a proof for another size proves nothing.
+		entries, err := c.entries(l, at, 0)
+		if err != nil {
+			return publisher.Proven{}, storageError(c.db, err)
+		}
+		proof, err := tlog.ProveRecord(l.Size, at, l.Hashes)
+		if err != nil {
+			return publisher.Proven{}, storageError(c.db, err)
+		}
+		if most -= len(entries[0]) + len(proof)*32 + 16; most < 0 {
 			break
 		}
-		p.Entries = append(p.Entries, publisher.ProvenEntry{At: at, Entry: entry, Proof: proof})
+		p.Entries = append(p.Entries, publisher.ProvenEntry{At: at, Entry: entries[0], Proof: proof})
 	}
 	slices.Reverse(p.Entries)
 	if len(p.Entries) == 0 {

@@ -352,6 +352,14 @@ func TestSilence(t *testing.T) {
 	listen(t, between, false)
 	awaitPeers(t, receiver, 2)
 	awaitPeers(t, sender, 2)
+	tried := 0
+	p2ptest.Eventually(t, "the mesh to form", func() bool {
+		if _, err := sender.topic.Announce(t.Context(), fmt.Appendf(nil, "early %d", tried)); err != nil {
+			t.Fatal(err)
+		}
+		tried++
+		return receiver.heard("early")
+	})
 	for i := range 20 {
 		data := fmt.Sprintf("news %d", i)
 		if _, err := sender.topic.Announce(t.Context(), []byte(data)); err != nil {
