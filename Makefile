@@ -18,7 +18,7 @@ ENGINE := bin/ggen-engine-marketplace_v$(VERSION)_p$(PROTOCOL)_$(GOOS)_$(GOARCH)
 
 FUZZTIME ?= 10s
 
-.PHONY: help build demo test vet cross lint fmt proto proto-lint bench fuzz clean
+.PHONY: help build demo test vet cross lint fmt proto proto-lint bench network fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,14 @@ proto: ## regenerate the wire code with the generators pinned in go.mod
 
 bench: ## run the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+network: ## measure simulated networks of up to 1,000 peers, alone on the machine: two hours, 12 GB (docs/benchmarks)
+	GGEN_TEST_PEERS=1000 GGEN_TEST_CONNECTIONS=10 GOMEMLIMIT=12GiB $(GO) test -timeout 60m -run Propagation -v ./p2p/gossip
+	GGEN_TEST_ENTRIES=10000 $(GO) test -run Newcomer -v ./p2p
+	GGEN_TEST_PEERS=60 GGEN_TEST_SYBILS=40 $(GO) test -timeout 60m -run Liars -v ./p2p/overlay
+	for dead in 0 10 30; do GGEN_TEST_PEERS=150 GGEN_TEST_DEAD=$$dead $(GO) test -timeout 60m -run Lookups -v ./p2p/overlay || exit 1; done
+	GGEN_TEST_PEERS=1000 GOGC=60 GOMEMLIMIT=12GiB $(GO) test -timeout 170m -run Lookups -v ./p2p/overlay
+	GGEN_TEST_SEEDS=1000 $(GO) test -timeout 170m -run PartitionsHeal ./p2p
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@for pkg in $$($(GO) list ./...); do \
