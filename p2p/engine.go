@@ -115,6 +115,7 @@ type Engine struct {
 	lender   *ask.Server       // nil in a light peer
 	borrowed *catalog.Borrowed // what others have proven while the own catalogue could not say
 	resting  resting
+	supers   supers
 
 	closing   context.Context // ends when Close begins
 	cancel    context.CancelFunc

@@ -316,13 +316,51 @@ func (e *Engine) askable(ctx context.Context) (peers []peer.AddrInfo) {
 		return -compareScore(e.reputation.Score(a.ID.String()), e.reputation.Score(b.ID.String()))
 	})
 	if len(peers) < 2 {
-		for _, info := range e.overlay.SuperPeers(ctx, maxAskable) {
+		for _, info := range e.superPeers(ctx, len(peers) == 0) {
 			if e.node.Host().Network().Connectedness(info.ID) != network.Connected && !e.resting.rests(info.ID, now) {
 				peers = append(peers, info)
 			}
 		}
 	}
 	return peers[:min(len(peers), maxAskable)]
+}
+
+// supers are the super-peers that the DHT has named, and when it was asked.
+type supers struct {
+	mu    sync.Mutex // guards the fields below
+	infos []peer.AddrInfo
+	asked time.Time
+}
+
+// supersFor is how long an answer of the DHT about super-peers is good for.
+const supersFor = time.Minute
+
+// superPeers are the super-peers that are known. If that is from too long ago, the DHT
+// is asked, and the caller waits for it only if it has nobody else to ask.
+func (e *Engine) superPeers(ctx context.Context, wait bool) []peer.AddrInfo {
+	e.supers.mu.Lock()
+	infos, due := e.supers.infos, e.now().Sub(e.supers.asked) >= supersFor
+	if due {
+		e.supers.asked = e.now()
+	}
+	e.supers.mu.Unlock()
+	if !due {
+		return infos
+	}
+	look := func(ctx context.Context) {
+		found := e.overlay.SuperPeers(ctx, maxAskable)
+		e.supers.mu.Lock()
+		defer e.supers.mu.Unlock()
+		e.supers.infos = found
+	}
+	if !wait {
+		e.background(look)
+		return infos
+	}
+	look(ctx)
+	e.supers.mu.Lock()
+	defer e.supers.mu.Unlock()
+	return e.supers.infos
 }
 
 // compareScore compares reputations by tenths: small differences are chance, and the

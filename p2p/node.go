@@ -148,7 +148,7 @@ func (e *Engine) Bootstrap(ctx context.Context, addresses []string) ([]shared.Di
 	}
 	outcomes := e.node.Bootstrap(ctx, addresses)
 	for _, o := range outcomes {
-		if o.Err != nil && o.PeerID == "" { // not an address at all
+		if o.PeerID == "" && errors.Is(o.Err, shared.ReasonInvalidArgument) { // not an address at all
 			return nil, o.Err
 		}
 	}
@@ -170,7 +170,7 @@ func (e *Engine) restoreReputation() {
 	}
 }
 
-// keepReputation writes it down when the engine closes.
+// keepReputation writes it down.
 func (e *Engine) keepReputation() error {
 	snapshot, err := e.reputation.Snapshot()
 	if err != nil {
@@ -219,7 +219,7 @@ func (e *Engine) keepPeers(ctx context.Context) {
 			return // Close writes it down, too
 		case <-tick.C:
 		}
-		if err := e.savePeers(); err != nil {
+		if err := errors.Join(e.savePeers(), e.keepReputation()); err != nil {
 			e.log.Warn("write down what was learnt of the network", "error", err)
 		}
 		e.db.ReleasePages()

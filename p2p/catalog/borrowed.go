@@ -24,7 +24,7 @@ const (
 	maxBorrowedBytes = 4 << 20
 
 	// BorrowedFor is how long what others have proven is used without asking again.
-	BorrowedFor = 10 * time.Minute
+	BorrowedFor = 2 * time.Minute
 )
 
 // Borrowed is the packages that a node without logs of its own has been told of, each
