@@ -12,8 +12,8 @@ import (
 
 // TestANewcomerIsUsableBeforeItIsComplete measures how soon a peer with links of 20
 // Mbit/s and 20 to 100 ms answers searches, and has everything, after it was started
-// with one bootstrap address: of a network whose catalogue has GGEN_TEST_ENTRIES
-// entries. Three peers have it. It fails if something is missing in the end; times are
+// with the addresses of three: of a network whose catalogue has GGEN_TEST_ENTRIES
+// entries, which the three have. It fails if something is missing in the end; times are
 // for the report (docs/benchmarks/join.md).
 func TestANewcomerIsUsableBeforeItIsComplete(t *testing.T) {
 	entries := setting(t, "GGEN_TEST_ENTRIES", 500)
@@ -43,9 +43,10 @@ func TestANewcomerIsUsableBeforeItIsComplete(t *testing.T) {
 			return status.Releases
 		}
 		first := start(0, home)
-		address := address(t, first)
+		addresses := []string{address(t, first)}
 		for i := 1; i < 3; i++ {
-			e := start(i, t.TempDir(), address)
+			e := start(i, t.TempDir(), addresses...)
+			addresses = append(addresses, address(t, e))
 			deadline := time.Now().Add(10 * time.Minute)
 			for releases(e) < entries {
 				if time.Now().After(deadline) {
@@ -55,7 +56,7 @@ func TestANewcomerIsUsableBeforeItIsComplete(t *testing.T) {
 			}
 		}
 		began := time.Now()
-		newcomer := start(3, t.TempDir(), address)
+		newcomer := start(3, t.TempDir(), addresses...)
 		found, err := newcomer.Search(t.Context(), shared.SearchQuery{Text: "templates", Limit: 10})
 		if err != nil || found.Total == 0 {
 			t.Fatalf("the first search: %d packages, %v", found.Total, err)
@@ -71,4 +72,31 @@ func TestANewcomerIsUsableBeforeItIsComplete(t *testing.T) {
 		t.Logf("the first search is answered after %s (among %d packages), all %d entries are there after %s",
 			usable.Round(time.Millisecond), known, entries, time.Since(began).Round(time.Millisecond))
 	})
+}
+
+// TestWhatWasSyncedIsPassedOn: a peer that has pulled many logs gives all of them to the
+// next one, though whoever has signed them is gone.
+func TestWhatWasSyncedIsPassedOn(t *testing.T) {
+	const publishers, packages = 40, 3
+	home := t.TempDir()
+	p2ptest.Seed(t, home, publishers, packages)
+	complete := func(e *p2p.Engine) func() bool {
+		return func() bool {
+			status, err := e.Status(t.Context())
+			return err == nil && status.Releases == publishers*packages
+		}
+	}
+	source := open(t, home)
+	first := open(t, t.TempDir(), address(t, source))
+	eventually(t, "the first to have everything", complete(first))
+	if err := source.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second := open(t, t.TempDir(), address(t, first))
+	eventually(t, "the second to have everything from the first", complete(second))
+	light := openLight(t, t.TempDir(), address(t, second))
+	found, err := light.Search(t.Context(), shared.SearchQuery{Text: "templates", Limit: 100})
+	if err != nil || len(found.Packages) != 100 {
+		t.Errorf("%d packages are proven to a light peer, %v", len(found.Packages), err)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -63,6 +64,12 @@ func (e *Engine) Status(ctx context.Context) (shared.NodeStatus, error) {
 	for _, rel := range e.heldReleases() {
 		status.HeldPackages++
 		status.HeldBytes += rel.Archive.Size
+	}
+	if status.ConnectedPeers > 0 && e.stillLearning() {
+		status.Diagnostics = append(status.Diagnostics, shared.Diagnostic{
+			Severity: shared.SeverityInfo, Message: fmt.Sprintf("the catalogue is still arriving: %d entries so far", status.Entries),
+			Hint: "searches and installs ask other peers meanwhile",
+		})
 	}
 	if status.ConnectedPeers == 0 {
 		status.Diagnostics = append(status.Diagnostics, shared.Diagnostic{

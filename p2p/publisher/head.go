@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"strconv"
@@ -49,6 +50,7 @@ func SignHead(id shared.PublisherID, size int64, hash tlog.Hash, now time.Time, 
 // Errors: ErrInvalid; ErrStale for a head that only an older root document of the
 // chain vouches for, or that is dated ahead of now by more than [MaxClockSkew].
 func OpenHead(signed []byte, chain Chain, now time.Time) (Head, error) {
+	signed = bytes.Clone(signed) // it is kept, and the caller's buffer is not ours
 	newest := len(chain.Roots) - 1
 	head, err := openHead(signed, chain, newest)
 	for i := newest - 1; err != nil && i >= 0; i-- {

@@ -106,8 +106,10 @@ func ParseChain(signed [][]byte) (Chain, error) {
 	if len(signed) == 0 || len(signed) > MaxRoots {
 		return Chain{}, invalid("%d root documents", len(signed))
 	}
-	chain := Chain{signed: signed}
+	chain := Chain{signed: make([][]byte, len(signed))}
 	for i, data := range signed {
+		data = bytes.Clone(data) // it is kept, and the caller's buffer is not ours
+		chain.signed[i] = data
 		root, signers, err := parseRoot(data)
 		if err != nil {
 			return Chain{}, err

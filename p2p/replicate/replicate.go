@@ -99,7 +99,7 @@ type Catalog interface {
 	// matches [ErrNone] when the log is not here or ends before from.
 	Since(publisher shared.PublisherID, from int64, maxBytes int) (update []byte, next int64, err error)
 
-	// Apply verifies an update and keeps what is new in it. Nothing new is no
+	// Apply verifies an update, which is valid until it returns, and keeps what is new in it. Nothing new is no
 	// error. An error that matches shared.ReasonIntegrity means that the update
 	// cannot come from an honest peer; any other is this node's own trouble.
 	Apply(ctx context.Context, from peer.ID, update []byte) error

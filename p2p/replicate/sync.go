@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -250,6 +251,10 @@ func (s *session) pullAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		// Sessions with several peers at once begin in different places, so that each
+		// brings something else.
+		rand.Shuffle(len(deeper), func(i, j int) { deeper[i], deeper[j] = deeper[j], deeper[i] })
+		rand.Shuffle(len(needs), func(i, j int) { needs[i], needs[j] = needs[j], needs[i] })
 		doubts = append(doubts[:rest], deeper...)
 		if s.regions += len(deeper); s.regions > maxRegions {
 			return fmt.Errorf("over %d regions: %w", maxRegions, errProtocol)
@@ -348,6 +353,9 @@ func (s *session) pull(ctx context.Context, needs []need) error {
 	for len(needs) > 0 || len(asked) > 0 {
 		var requests []byte
 		for ; len(needs) > 0 && len(asked) < ahead; needs = needs[1:] {
+			if _, wanted := s.view.catalog.Wants(needs[0].head); !wanted {
+				continue // another session has brought it
+			}
 			requests = rangeRequest{rawID(needs[0].head.Publisher), needs[0].from, MaxUpdate}.append(requests)
 			asked = append(asked, needs[0])
 		}
@@ -355,6 +363,9 @@ func (s *session) pull(ctx context.Context, needs []need) error {
 			if err := s.send(requests); err != nil {
 				return err
 			}
+		}
+		if len(asked) == 0 {
+			return nil // the last ones were not wanted any more
 		}
 		n := asked[0]
 		asked = asked[1:]
