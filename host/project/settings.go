@@ -347,8 +347,10 @@ func ParseSettings(file string, data []byte) (Given, error) {
 		return Given{}, err
 	}
 	table := document.Marketplace
-	g := Given{Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer, AllowPeers: table.Allow, MDNS: table.MDNS, Light: table.Light, SuperPeer: table.Super,
-		LookupFanout: table.Fanout, LookupConcurrency: table.AtOnce}
+	g := Given{
+		Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer, AllowPeers: table.Allow, MDNS: table.MDNS, Light: table.Light, SuperPeer: table.Super,
+		LookupFanout: table.Fanout, LookupConcurrency: table.AtOnce,
+	}
 	if g.NetworkKey = table.Key; g.NetworkKey != "" && !filepath.IsAbs(g.NetworkKey) {
 		g.NetworkKey = filepath.Join(filepath.Dir(file), g.NetworkKey)
 	}

@@ -58,14 +58,19 @@ func groupOf(key string) string { return key[:max(strings.LastIndexByte(key, '/'
 
 // Put implements ds.Write. Putting a key again makes it the newest.
 func (r *recordStore) Put(_ context.Context, key ds.Key, value []byte) error {
-	rec := &storedRecord{group: groupOf(key.String()), key: key.String(), value: append([]byte(nil), value...)}
+	r.put(key.String(), value)
+	return nil
+}
+
+func (r *recordStore) put(key string, value []byte) {
+	rec := &storedRecord{group: groupOf(key), key: key, value: append([]byte(nil), value...)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.remove(rec.group, rec.key)
 	if r.groups[rec.group] == nil {
 		r.groups[rec.group] = map[string]*list.Element{}
 	}
-	if group := r.groups[rec.group]; len(group) >= maxPerKey && key.IsDescendantOf(providersKey) {
+	if group := r.groups[rec.group]; len(group) >= maxPerKey && strings.HasPrefix(key, providersKey) {
 		r.removeOldest(group)
 	}
 	r.writes++
@@ -76,10 +81,9 @@ func (r *recordStore) Put(_ context.Context, key ds.Key, value []byte) error {
 		oldest := r.order.Front().Value.(*storedRecord)
 		r.remove(oldest.group, oldest.key)
 	}
-	return nil
 }
 
-var providersKey = ds.NewKey("/providers")
+const providersKey = "/providers/"
 
 // removeOldest drops the member of group that was written first.
 func (r *recordStore) removeOldest(group map[string]*list.Element) {
@@ -218,9 +222,7 @@ func (r *recordStore) restore(snapshot []byte) error {
 		if len(key) == 0 || key[0] != '/' || value == nil {
 			return errors.New("the snapshot of records is damaged")
 		}
-		if err := r.Put(context.Background(), ds.RawKey(string(key)), value); err != nil {
-			return err // not reached: memory takes everything
-		}
+		r.put(string(key), value)
 	}
 	return nil
 }
