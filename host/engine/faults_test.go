@@ -57,7 +57,7 @@ func search(ctx context.Context, cfg engine.Config, text string) error {
 // hangs is when a call that should have come back by itself counts as hanging, on a
 // busy machine; callTime is the deadline of one that cannot.
 const (
-	hangs    = 60 * time.Second
+	hangs    = 3 * time.Minute
 	callTime = 5 * time.Second
 )
 
