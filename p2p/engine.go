@@ -35,6 +35,7 @@ import (
 	"ggen.dev/marketplace/p2p/reputation"
 	"ggen.dev/marketplace/p2p/routing"
 	"ggen.dev/marketplace/p2p/search"
+	"ggen.dev/marketplace/p2p/selection"
 	"ggen.dev/marketplace/p2p/store"
 	"ggen.dev/marketplace/p2p/transfer"
 	"ggen.dev/marketplace/p2p/trust"
@@ -70,6 +71,9 @@ type Config struct {
 	NetworkKey string
 	// AllowPeers are the IDs of the only peers that may connect. Empty: all.
 	AllowPeers []string
+	// Location is where this machine is, if others may know: it is rounded to whole
+	// degrees and told to every peer that it connects to. nil: nobody is told.
+	Location *Location
 	// MaxContent bounds the content that is kept, in bytes. 0: the disk's bound.
 	MaxContent int64
 	// Version is the semver of this build. Default: "0.0.0-dev".
@@ -78,6 +82,13 @@ type Config struct {
 	Options []libp2p.Option
 	// Logger is told what happens. Default: discards.
 	Logger *slog.Logger
+}
+
+// Location is a place on Earth. Region is a name for people: a-z, 0-9 and '-', at most 32
+// bytes; it may be empty.
+type Location struct {
+	Latitude, Longitude float64 // degrees; north and east are positive
+	Region              string
 }
 
 // Engine is a running peer. Its methods may be called concurrently.
@@ -94,6 +105,8 @@ type Engine struct {
 	catalog    *catalog.Catalog
 	search     *search.Index
 	reputation *reputation.Book
+	selector   *selection.Selector
+	sources    *sources
 	holders    *popularity.Book
 	node       *node.Node
 	overlay    *overlay.Overlay
@@ -116,6 +129,7 @@ type Engine struct {
 	borrowed *catalog.Borrowed // what others have proven while the own catalogue could not say
 	resting  resting
 	supers   supers
+	place    reputation.Place // where others are told that this machine is; the zero value: nowhere
 
 	closing   context.Context // ends when Close begins
 	cancel    context.CancelFunc
@@ -145,9 +159,15 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	}
 	e := &Engine{
 		cfg: cfg, log: cfg.Logger, started: time.Now(), instance: newInstance(),
-		search: search.New(), reputation: reputation.New(),
+		search: search.New(), selector: selection.New(nil),
 		borrowed: catalog.NewBorrowed(),
 		feed:     newFeed(), folders: newFolderLocks(), learned: newLearning(),
+	}
+	if l := cfg.Location; l != nil {
+		var ok bool
+		if e.place, ok = reputation.NewPlace(l.Latitude, l.Longitude, l.Region); !ok {
+			return nil, shared.NewError(shared.ReasonInvalidArgument, "the location %v, %v, %q is no place on Earth, or its region is no name", l.Latitude, l.Longitude, l.Region)
+		}
 	}
 	e.closing, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -163,6 +183,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	}
 	e.background(e.keepFresh)
 	e.background(e.keepPeers)
+	e.background(e.keepReputation)
 	if !e.cfg.Light {
 		e.background(e.keepOffering)
 	}
@@ -210,12 +231,15 @@ func (e *Engine) openDisk() error {
 	if e.shelf, err = trust.OpenShelf(e.db, e.log); err != nil {
 		return err
 	}
+	if e.reputation, err = reputation.Open(e.db); err != nil { // peers are strangers then, which is no reason not to start
+		e.log.Warn("read what is known of peers", "error", err)
+	}
+	e.opened(e.reputation.Save)
+	e.reputation.SetPlace(e.place)
 	if e.holders, err = popularity.Open(e.db, e.reputation.Rank); err != nil {
 		return err
 	}
 	e.indexCatalogue()
-	e.restoreReputation()
-	e.opened(e.keepReputation)
 	return nil
 }
 
@@ -237,7 +261,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 		return err
 	}
 	e.node, err = node.Open(ctx, node.Config{
-		Secret: secret, Allow: allowed, Local: e.cfg.Local,
+		Secret: secret, Allow: allowed, Refuse: e.isBanned, Comment: e.place.String(), Local: e.cfg.Local,
 		Identity: identity, Listen: e.cfg.Listen, Bootstrap: e.cfg.Bootstrap,
 		DHTServer: e.cfg.DHTServer, DHTClient: e.cfg.Light, AnswerReachability: e.cfg.DHTServer,
 		Network: e.cfg.Network, Version: e.cfg.Version, Options: e.cfg.Options, Logger: e.log,
@@ -263,7 +287,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 	}
 	e.opened(e.replicate.Close)
 	if e.overlay, err = overlay.Open(e.node, overlay.Config{
-		Identity: identity, Heads: headCodec{}, Keep: kept{e}, Snapshot: e.saved(keyTable), Misbehaved: e.misbehaved, Logger: e.log,
+		Identity: identity, Heads: headCodec{}, Keep: kept{e}, Snapshot: e.saved(keyTable), Misbehaved: e.misbehaved, Flooding: e.flooding, Logger: e.log,
 		Light: e.cfg.Light, Super: e.isSuper, Fanout: e.cfg.LookupFanout, Concurrency: e.cfg.LookupConcurrency,
 	}); err != nil {
 		return named(err, "prepare the DHT")
@@ -271,6 +295,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 	e.opened(e.overlay.Close)
 	e.opened(e.savePeers)
 	e.routing = e.overlay.Routing()
+	e.sources = &sources{host: e.node.Host(), book: e.reputation, order: e.selector.Order, begin: e.selector.Begin, roundTrip: e.overlay.RoundTrip}
 	if e.survey, err = popularity.NewSurvey(e.holders, popularity.Config{Lookup: e.lookUpHolders, Changed: e.rank, Logger: e.log}); err != nil {
 		return named(err, "count holders")
 	}
@@ -280,7 +305,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 		hear = nil
 		e.learned.done()
 	}
-	e.topic, err = gossip.Join(e.node.PubSub(), e.node.PeerID(), e.node.Network(), gossip.Config{Validate: e.judge, Deliver: hear, Logger: e.log})
+	e.topic, err = gossip.Join(e.node.PubSub(), e.node.PeerID(), e.node.Network(), gossip.Config{Validate: e.judge, Deliver: hear, Flooding: e.flooding, Logger: e.log})
 	if err != nil {
 		return named(err, "join the announcements")
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"iter"
-	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -39,9 +38,11 @@ func (e *Engine) fetch(ctx context.Context, req shared.InstallRequest, s *step, 
 	open := func() (transfer.Sink, error) {
 		return e.store.Partial(s.index.Digest, s.index.Size, archive.ChunkSize, s.index.Chunks)
 	}
-	stats, err := e.fetcher.Fetch(ctx, want, open, e.candidates(rel), func(done, total int64) {
+	errand := e.errand(rel, want.Size)
+	stats, err := e.fetcher.Fetch(ctx, want, open, errand.candidates, func(done, total int64) {
 		report.Report(shared.Progress{Phase: shared.PhaseFetch, Package: s.label(), Done: done, Total: total})
 	})
+	errand.finish(err)
 	if err != nil {
 		return e.explain(err, rel)
 	}
@@ -57,7 +58,9 @@ func (e *Engine) fetchIndex(ctx context.Context, rel *catalog.Release) (*archive
 	if ix, err := e.readIndex(rel); err == nil {
 		return ix, nil
 	}
-	data, err := e.fetcher.FetchBlob(ctx, rel.Index.Digest, rel.Index.Size, archive.MaxIndexSize, e.candidates(rel))
+	errand := e.errand(rel, rel.Index.Size)
+	data, err := e.fetcher.FetchBlob(ctx, rel.Index.Digest, rel.Index.Size, archive.MaxIndexSize, errand.candidates)
+	errand.finish(err)
 	if err != nil {
 		return nil, err
 	}
@@ -69,55 +72,20 @@ func (e *Engine) fetchIndex(ctx context.Context, rel *catalog.Release) (*archive
 	return ix, err
 }
 
-// candidates yields who may have a release: connected peers first, by what is
-// known of them, and at the same time whoever the DHT names.
-func (e *Engine) candidates(rel *catalog.Release) transfer.Candidates {
-	return func(ctx context.Context) iter.Seq[peer.AddrInfo] {
-		return func(yield func(peer.AddrInfo) bool) {
-			ctx, cancel := context.WithCancel(ctx)
-			var lookup sync.WaitGroup
-			defer lookup.Wait()
-			defer cancel()
-			found := make(chan peer.AddrInfo)
-			lookup.Go(func() {
-				defer close(found)
-				for info := range e.routing.Providers(ctx, rel.Archive.Digest, maxProviders) {
-					select {
-					case found <- info:
-					case <-ctx.Done():
-						return
-					}
-				}
-			})
-			tried := map[peer.ID]bool{}
-			for _, p := range e.ranked() {
-				tried[p] = true
-				if !yield(peer.AddrInfo{ID: p}) {
-					return
-				}
-			}
-			for info := range found {
-				if !tried[info.ID] && !e.reputation.Banned(info.ID.String()) && !yield(info) {
-					return
-				}
-			}
+// errand prepares to fetch so many bytes of a release; finish it with the result.
+func (e *Engine) errand(rel *catalog.Release, size int64) *errand {
+	d := &errand{
+		from: e.sources, bytes: size, nearby: e.node.Connected, started: e.now(),
+		named: func(ctx context.Context) iter.Seq[peer.AddrInfo] {
+			return e.routing.Providers(ctx, rel.Archive.Digest, maxProviders)
+		},
+	}
+	for _, name := range e.holders.Peers(keyOf(rel)) {
+		if p, err := peer.Decode(name); err == nil {
+			d.holders = append(d.holders, p)
 		}
 	}
-}
-
-// ranked are the connected peers, the most promising first, without banned ones.
-func (e *Engine) ranked() []peer.ID {
-	byName := map[string]peer.ID{}
-	var names []string
-	for _, p := range e.node.Connected() {
-		names = append(names, p.String())
-		byName[p.String()] = p
-	}
-	var ranked []peer.ID
-	for _, name := range e.reputation.Rank(names) {
-		ranked = append(ranked, byName[name])
-	}
-	return ranked
+	return d
 }
 
 // explain tells the three ways apart in which content can be out of reach: no
@@ -132,10 +100,4 @@ func (e *Engine) explain(err error, rel *catalog.Release) error {
 	}
 	return shared.NewError(shared.ReasonUnavailable, "%s %s is known, but no peer that is online holds its files: %w", rel.Name, rel.Version, err).
 		WithHint("try again when its publisher (%s) or somebody who installed it is online", rel.Publisher.Short())
-}
-
-// provided counts the releases that a peer is known to have given.
-func (e *Engine) provided(id string) int {
-	known, _ := e.reputation.Get(id)
-	return int(known.Retrieved)
 }

@@ -117,7 +117,7 @@ func (e *Engine) heldByReputable(least float64) map[search.Key]bool {
 		for _, id := range known.Peers {
 			score, ok := scores[id]
 			if !ok {
-				score = e.reputation.Score(id)
+				score = e.reputation.Score(id).Total
 				scores[id] = score
 			}
 			if score >= least {

@@ -16,6 +16,7 @@ import (
 	"ggen.dev/marketplace/p2p/catalog"
 	"ggen.dev/marketplace/p2p/publisher"
 	"ggen.dev/marketplace/p2p/reputation"
+	"ggen.dev/marketplace/p2p/transfer"
 	"ggen.dev/marketplace/shared"
 )
 
@@ -297,7 +298,7 @@ func (e *Engine) askFailed(p peer.ID, err error) {
 		e.resting.note(p, e.now().Add(time.Hour))
 	default:
 		e.resting.note(p, e.now().Add(longestRest))
-		e.reputation.Observe(p.String(), reputation.Failure, 0, 0, 0)
+		e.deal(p, reputation.Failure, transfer.Outcome{})
 	}
 }
 
@@ -313,7 +314,7 @@ func (e *Engine) askable(ctx context.Context) (peers []peer.AddrInfo) {
 	}
 	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
 	slices.SortStableFunc(peers, func(a, b peer.AddrInfo) int {
-		return -compareScore(e.reputation.Score(a.ID.String()), e.reputation.Score(b.ID.String()))
+		return -compareScore(e.reputation.Score(a.ID.String()).Total, e.reputation.Score(b.ID.String()).Total)
 	})
 	if len(peers) < 2 {
 		for _, info := range e.superPeers(ctx, len(peers) == 0) {

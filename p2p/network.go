@@ -186,6 +186,11 @@ func (e *Engine) peerChanged(p peer.ID, connected bool) {
 	if connected {
 		kind = shared.EventPeerJoined
 		e.reputation.Seen(p.String())
+		if agent, err := e.node.Host().Peerstore().Get(p, "AgentVersion"); err == nil {
+			if name, ok := agent.(string); ok {
+				e.reputation.Placed(p.String(), reputation.PlaceIn(name))
+			}
+		}
 		if !e.cfg.Light {
 			e.background(func(ctx context.Context) { e.syncWith(ctx, p) })
 		}
@@ -409,26 +414,47 @@ func (r replicated) Apply(_ context.Context, _ peer.ID, update []byte) error {
 // misbehaved is told of a peer that lied in a catalogue exchange.
 func (e *Engine) misbehaved(p peer.ID, cause error) {
 	e.log.Warn("a peer lied about the catalogue", "peer", p, "error", cause)
-	e.reputation.Observe(p.String(), reputation.Malformed, 0, 0, 0)
+	e.deal(p, reputation.Malformed, transfer.Outcome{})
+}
+
+// flooding is told of a neighbour that sends announcements by the hundred that are of no
+// use to anybody.
+func (e *Engine) flooding(p peer.ID) { e.deal(p, reputation.Flooded, transfer.Outcome{}) }
+
+// outcomes are those of transfers in the words of the book.
+var outcomes = map[transfer.Kind]reputation.Outcome{
+	transfer.Delivered: reputation.Success, transfer.Absent: reputation.Absent, transfer.Busy: reputation.Busy,
+	transfer.Unreachable: reputation.Unreachable, transfer.Disconnected: reputation.Disconnected, transfer.Stalled: reputation.Stalled,
+	transfer.Malformed: reputation.Malformed, transfer.WrongContent: reputation.WrongContent,
 }
 
 // observe is told how peers did in transfers.
 func (e *Engine) observe(o transfer.Outcome) {
-	outcome := reputation.Failure
-	switch o.Kind {
-	case transfer.Delivered:
-		outcome = reputation.Success
-	case transfer.Absent, transfer.Busy:
-		outcome = reputation.Absent
-	case transfer.WrongContent:
-		outcome = reputation.WrongContent
-	case transfer.Malformed:
-		outcome = reputation.Malformed
-	case transfer.Unreachable, transfer.Disconnected, transfer.Stalled:
-	}
 	e.traffic.received.add(o.Bytes, e.now())
-	e.reputation.Observe(o.Peer.String(), outcome, o.Bytes, o.Took, o.FirstByte)
+	outcome, known := outcomes[o.Kind]
+	if !known {
+		outcome = reputation.Failure
+	}
+	e.deal(o.Peer, outcome, o)
 }
+
+// deal notes an outcome. A peer that is banned for it is put out, and that is written
+// down at once, so that a restart does not let it in again.
+func (e *Engine) deal(p peer.ID, outcome reputation.Outcome, o transfer.Outcome) {
+	if !e.reputation.Observe(p.String(), outcome, o.Bytes, o.Took, o.FirstByte) {
+		return
+	}
+	e.log.Warn("a peer is banned", "peer", p, "for", outcome, "time", outcome.Ban())
+	e.background(func(context.Context) {
+		e.node.Expel(p)
+		if err := e.reputation.Save(); err != nil {
+			e.log.Warn("write down a ban", "peer", p, "error", err)
+		}
+	})
+}
+
+// isBanned tells whether there is to be no connection with a peer.
+func (e *Engine) isBanned(p peer.ID) bool { return e.reputation.Banned(p.String()) }
 
 // openBlob serves other peers.
 func (e *Engine) openBlob(digest shared.Digest) (transfer.Blob, error) {
@@ -438,8 +464,3 @@ func (e *Engine) openBlob(digest shared.Digest) (transfer.Blob, error) {
 	}
 	return metered{blob, &e.traffic.sent}, nil
 }
-
-var (
-	bucketReputation = []byte("reputation")
-	keyBook          = []byte("book")
-)

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.etcd.io/bbolt"
 
+	"ggen.dev/marketplace/p2p/reputation"
 	"ggen.dev/marketplace/shared"
 )
 
@@ -103,8 +104,9 @@ func (e *Engine) Peers(ctx context.Context, query shared.PeerQuery) (shared.Peer
 		ids = []string{query.ID}
 	}
 	var list shared.PeerList
+	provided := e.provided()
 	for _, id := range ids {
-		p := e.describePeer(id, connected[id])
+		p := e.describePeer(id, connected[id], provided)
 		if (p.Connected || !query.ConnectedOnly) && p.Reputation >= query.MinReputation {
 			list.Peers = append(list.Peers, p)
 		}
@@ -122,11 +124,29 @@ func (e *Engine) Peers(ctx context.Context, query shared.PeerQuery) (shared.Peer
 	return list, nil
 }
 
-func (e *Engine) describePeer(id string, connected bool) shared.Peer {
+// describePeer says all that is known of a peer. provided are the numbers of packages that
+// peers are known to hold.
+func (e *Engine) describePeer(id string, connected bool, provided map[string]int) shared.Peer {
 	known, _ := e.reputation.Get(id)
+	score := e.reputation.Score(id)
 	p := shared.Peer{
-		ID: id, Connected: connected, Reputation: e.reputation.Score(id),
-		SuccessfulRetrievals: known.Retrieved, FailedRetrievals: known.Failed, LastSeen: known.LastSeen, AvgResponseTime: known.Response,
+		ID: id, Connected: connected, Reputation: score.Total, PackagesProvided: provided[id],
+		SuccessfulRetrievals: known.Counts[reputation.Success], FailedRetrievals: known.Failed(), Outcomes: known.Counts.ByName(),
+		AvgResponseTime: known.Response, AvgBandwidth: known.Bandwidth(), ReceivedBytes: known.Bytes, Downloads: e.selector.InFlight(id),
+		FirstSeen: known.FirstSeen, LastSeen: known.LastSeen, LastSuccess: known.LastSuccess,
+		LastFailure: known.LastFailure, LastFailureKind: known.FailedBy.String(), FailuresInRow: known.Streak,
+	}
+	for _, part := range score.Parts() {
+		p.Score = append(p.Score, shared.ScorePart{Name: part.Name, Value: part.Value, Weight: part.Weight})
+	}
+	if known.BannedUntil.After(e.now()) {
+		p.BannedUntil, p.BannedFor = known.BannedUntil, known.BannedFor.String()
+	}
+	if rests := known.RestsUntil(); rests.After(e.now()) {
+		p.RestsUntil = rests
+	}
+	if at := known.Place; at.Known {
+		p.Location = &shared.Location{Latitude: at.Latitude, Longitude: at.Longitude, Region: at.Region}
 	}
 	if connected {
 		p.LastSeen = e.now()
@@ -143,8 +163,18 @@ func (e *Engine) describePeer(id string, connected bool) shared.Peer {
 	if agent, err := peerstore.Get(decoded, "AgentVersion"); err == nil {
 		p.Agent, _ = agent.(string)
 	}
-	p.PackagesProvided = e.provided(id)
 	return p
+}
+
+// provided counts for each peer the packages that it is known to hold, or did.
+func (e *Engine) provided() map[string]int {
+	count := map[string]int{}
+	for _, known := range e.holders.All() {
+		for _, id := range known.Peers {
+			count[id]++
+		}
+	}
+	return count
 }
 
 // Bootstrap dials addresses and says for each what happened; see
@@ -162,34 +192,24 @@ func (e *Engine) Bootstrap(ctx context.Context, addresses []string) ([]shared.Di
 	return outcomes, nil
 }
 
-// restoreReputation reads what was known of peers. Without it peers are
-// strangers again, which is no reason not to start.
-func (e *Engine) restoreReputation() {
-	err := e.db.View(func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(bucketReputation)
-		if bucket == nil {
-			return nil
-		}
-		return e.reputation.Restore(bucket.Get(keyBook))
-	})
-	if err != nil {
-		e.log.Warn("read what is known of peers", "error", err)
-	}
-}
+// noteEvery is how much of what was learnt of peers a killed engine forgets. Bans are
+// written down at once.
+const noteEvery = time.Minute
 
-// keepReputation writes it down.
-func (e *Engine) keepReputation() error {
-	snapshot, err := e.reputation.Snapshot()
-	if err != nil {
-		return err
-	}
-	return e.db.Update(func(tx *bbolt.Tx) error {
-		bucket, err := tx.CreateBucketIfNotExists(bucketReputation)
-		if err != nil {
-			return err
+// keepReputation writes down what was learnt of peers while the engine runs.
+func (e *Engine) keepReputation(ctx context.Context) {
+	tick := time.NewTicker(noteEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return // Close writes it down, too
+		case <-tick.C:
 		}
-		return bucket.Put(keyBook, snapshot)
-	})
+		if err := e.reputation.Save(); err != nil {
+			e.log.Warn("write down what is known of peers", "error", err)
+		}
+	}
 }
 
 var (
@@ -226,7 +246,7 @@ func (e *Engine) keepPeers(ctx context.Context) {
 			return // Close writes it down, too
 		case <-tick.C:
 		}
-		if err := errors.Join(e.savePeers(), e.keepReputation()); err != nil {
+		if err := e.savePeers(); err != nil {
 			e.log.Warn("write down what was learnt of the network", "error", err)
 		}
 		e.db.ReleasePages()

@@ -48,18 +48,45 @@ type PeerList struct {
 	Total int
 }
 
-// Peer is what this node knows first-hand of another one.
+// Peer is what this node knows first-hand of another one. Times that are zero mean never.
 type Peer struct {
 	ID                   string
 	Addresses            []string
 	Agent                string
 	Connected            bool
-	Reputation           float64 // 0..1; 0.5 for a stranger
+	Reputation           float64 // 0..1; 0.5 for a stranger, 0 while it is banned
 	SuccessfulRetrievals int64
 	FailedRetrievals     int64
 	LastSeen             time.Time
 	PackagesProvided     int
-	AvgResponseTime      time.Duration
+	AvgResponseTime      time.Duration    // moving average; 0: not measured
+	AvgBandwidth         float64          // bytes a second, moving average; 0: not measured
+	Score                []ScorePart      // what the reputation is made of
+	Outcomes             map[string]int64 // how many dealings went how, such as "delivered" or "stalled"
+	ReceivedBytes        int64            // verified content from it
+	Downloads            int              // from it, now
+	FirstSeen            time.Time
+	LastSuccess          time.Time
+	LastFailure          time.Time
+	LastFailureKind      string    // as in Outcomes
+	FailuresInRow        int       // since the last success
+	RestsUntil           time.Time // until then it is asked after all others
+	BannedUntil          time.Time // until then there is no connection with it
+	BannedFor            string    // as in Outcomes
+	Location             *Location // what it says of itself; nil: nothing
+}
+
+// ScorePart is one part of a reputation, which is the sum of all values times weights.
+type ScorePart struct {
+	Name   string
+	Value  float64 // 0..1; 0.5: nothing is known
+	Weight float64 // 0..1; all of them sum to 1
+}
+
+// Location is about where a peer says it is.
+type Location struct {
+	Latitude, Longitude int    // whole degrees; north and east are positive
+	Region              string // a name for people; may be empty
 }
 
 // DialOutcome is what happened to one bootstrap address.

@@ -94,6 +94,9 @@ type Config struct {
 	// goroutines and may take its time; while 256 messages wait, more are lost.
 	// ctx ends when the topic closes. nil: the node announces and does not listen.
 	Deliver func(ctx context.Context, from peer.ID, data []byte)
+	// Flooding is told of a neighbour with each message by which it floods. It is called
+	// concurrently and must return soon. Default: nobody is told.
+	Flooding func(from peer.ID)
 	// Logger is told what happens. Default: discards.
 	Logger *slog.Logger
 }
@@ -249,7 +252,12 @@ func (t *Topic) validate(ctx context.Context, from peer.ID, msg *pubsub.Message)
 	switch verdict := t.cfg.Validate(ctx, from, data); {
 	case verdict == Accept, verdict == Ignore && from == t.self:
 		return pubsub.ValidationAccept
-	case verdict == Reject || !t.useless.tolerable(from):
+	case verdict == Reject:
+		return pubsub.ValidationReject
+	case !t.useless.tolerable(from):
+		if t.cfg.Flooding != nil {
+			t.cfg.Flooding(from)
+		}
 		return pubsub.ValidationReject
 	}
 	return pubsub.ValidationIgnore

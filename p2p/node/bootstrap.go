@@ -296,6 +296,9 @@ func dialError(address string, want peer.ID, err error) *shared.Error {
 		return shared.NewError(shared.ReasonInvalidArgument, "dial %s: the peer there is %s and not %s", address, mismatch.Actual, want).
 			WithHint("ask for the current address: `ggen marketplace p2p status` shows it there; if the ID should be right, somebody else answers in its place").
 			With("expected", want.String()).With("actual", mismatch.Actual.String())
+	case errors.Is(err, swarm.ErrGaterDisallowedConnection):
+		return shared.NewError(shared.ReasonNoPeers, "dial %s: there are to be no connections with this peer: it is banned for a time, or not on the list of allowed ones", address).
+			WithHint("`ggen marketplace p2p peer-info %s` shows a ban and its reason", want)
 	case errors.Is(err, context.Canceled):
 		return shared.NewError(shared.ReasonCanceled, "dial %s: %w", address, err)
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):

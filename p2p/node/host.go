@@ -74,7 +74,7 @@ func newHost(cfg Config) (host.Host, error) {
 	}
 	options := []libp2p.Option{
 		libp2p.Identity(cfg.Identity),
-		libp2p.UserAgent("ggen/" + cfg.Version),
+		libp2p.UserAgent(cfg.agent()),
 		libp2p.ProtocolVersion("ggen/1"),
 		libp2p.NoListenAddrs,
 		// With SO_REUSEPORT a second node of the same user could listen on the same
@@ -94,8 +94,8 @@ func newHost(cfg Config) (host.Host, error) {
 		options = append(options, libp2p.Transport(quic.NewTransport))
 	}
 	options = append(options, cfg.Secret.options()...)
-	if len(cfg.Allow) > 0 {
-		options = append(options, libp2p.ConnectionGater(newGuests(cfg.Allow)))
+	if len(cfg.Allow) > 0 || cfg.Refuse != nil {
+		options = append(options, libp2p.ConnectionGater(newGate(cfg.Allow, cfg.Refuse)))
 	}
 	if cfg.AnswerReachability {
 		options = append(options, libp2p.EnableNATService())

@@ -69,6 +69,8 @@ type Config struct {
 	// Version is the semver that other peers see in the agent name ggen/<version>.
 	// Default: "0.0.0-dev".
 	Version string
+	// Comment is added to the agent name: ggen/<version> (<comment>). Default: none.
+	Comment string
 	// Local makes the node find members in the local network by multicast DNS, and be
 	// found, unless it listens on loopback alone.
 	Local bool
@@ -76,6 +78,10 @@ type Config struct {
 	Secret Secret
 	// Allow are the only peers that may connect and are dialled. Empty: all.
 	Allow []peer.ID
+	// Refuse tells whom there is to be no connection with now. It is asked at every dial
+	// and for every connection that comes in, concurrently, and must answer at once.
+	// nil: nobody is refused.
+	Refuse func(p peer.ID) bool
 	// Validators decide which DHT values exist, by namespace (the first part of
 	// the key, without slashes). A value of another namespace is refused.
 	Validators map[string]record.Validator
@@ -205,6 +211,22 @@ func (cfg *Config) complete() error {
 		return shared.NewError(shared.ReasonInvalidArgument, "open node: the identity is not an Ed25519 key")
 	}
 	return nil
+}
+
+// agent is what the node calls itself.
+func (cfg *Config) agent() string {
+	if cfg.Comment == "" {
+		return "ggen/" + cfg.Version
+	}
+	return "ggen/" + cfg.Version + " (" + cfg.Comment + ")"
+}
+
+// Expel closes the connections to a peer. Whether it can come back is up to
+// [Config.Refuse].
+func (n *Node) Expel(p peer.ID) {
+	if err := n.host.Network().ClosePeer(p); err != nil {
+		n.log.Debug("close connections", "peer", p, "error", err)
+	}
 }
 
 // Start begins looking for peers: the bootstrap addresses and the remembered

@@ -105,33 +105,44 @@ func onlyTCP(addrs []ma.Multiaddr) ([]ma.Multiaddr, error) {
 	return left, nil
 }
 
-// guests lets peers on a list connect, and nobody else. A peer proves its ID in the
-// security handshake, which is all that others get to see.
-type guests map[peer.ID]bool
+// gate decides with whom there are connections: with peers on a list, if there is one,
+// and with nobody whom the caller refuses. A peer proves its ID in the security
+// handshake, which is all that others get to see.
+type gate struct {
+	allowed map[peer.ID]bool // nil: all
+	refused func(peer.ID) bool
+}
 
-var _ connmgr.ConnectionGater = guests{}
+var _ connmgr.ConnectionGater = gate{}
 
-func newGuests(allowed []peer.ID) guests {
-	g := guests{}
+func newGate(allowed []peer.ID, refused func(peer.ID) bool) gate {
+	g := gate{refused: refused}
+	if len(allowed) > 0 {
+		g.allowed = map[peer.ID]bool{}
+	}
 	for _, p := range allowed {
-		g[p] = true
+		g.allowed[p] = true
 	}
 	return g
 }
 
+func (g gate) lets(p peer.ID) bool {
+	return (g.allowed == nil || g.allowed[p]) && (g.refused == nil || !g.refused(p))
+}
+
 // InterceptPeerDial implements connmgr.ConnectionGater.
-func (g guests) InterceptPeerDial(p peer.ID) bool { return g[p] }
+func (g gate) InterceptPeerDial(p peer.ID) bool { return g.lets(p) }
 
 // InterceptAddrDial implements connmgr.ConnectionGater.
-func (g guests) InterceptAddrDial(p peer.ID, _ ma.Multiaddr) bool { return g[p] }
+func (g gate) InterceptAddrDial(p peer.ID, _ ma.Multiaddr) bool { return g.lets(p) }
 
 // InterceptAccept implements connmgr.ConnectionGater: who it is, the handshake tells.
-func (g guests) InterceptAccept(network.ConnMultiaddrs) bool { return true }
+func (g gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
 
 // InterceptSecured implements connmgr.ConnectionGater.
-func (g guests) InterceptSecured(_ network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
-	return g[p]
+func (g gate) InterceptSecured(_ network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
+	return g.lets(p)
 }
 
 // InterceptUpgraded implements connmgr.ConnectionGater.
-func (g guests) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
+func (g gate) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }

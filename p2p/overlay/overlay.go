@@ -77,6 +77,8 @@ type Config struct {
 	Snapshot []byte
 	// Misbehaved is told of a peer that lied about others. Default: nobody is told.
 	Misbehaved func(p peer.ID, cause error)
+	// Flooding is told of a neighbour that floods announcements. Default: nobody is told.
+	Flooding func(p peer.ID)
 	// Logger is told what happens. Default: discards.
 	Logger *slog.Logger
 }
@@ -161,7 +163,7 @@ func (o *Overlay) learn(cfg Config) (err error) {
 		return err
 	}
 	if o.topic, err = gossip.Join(o.node.PubSub(), o.node.PeerID(), o.node.Network(), gossip.Config{
-		Kind: announcements, Validate: o.judge, Deliver: func(context.Context, peer.ID, []byte) {}, Logger: cfg.Logger,
+		Kind: announcements, Validate: o.judge, Deliver: func(context.Context, peer.ID, []byte) {}, Flooding: cfg.Flooding, Logger: cfg.Logger,
 	}); err != nil {
 		return err
 	}
@@ -173,6 +175,16 @@ func (o *Overlay) Routing() *routing.Router { return o.routing }
 
 // Table is the known peers.
 func (o *Overlay) Table() *peertable.Table { return o.table }
+
+// RoundTrip is how long a round trip to a peer takes, as measured or else as the
+// coordinates of both predict; 0 if nothing is known.
+func (o *Overlay) RoundTrip(p peer.ID) time.Duration {
+	c, ok := o.table.Get(p)
+	if !ok {
+		return 0
+	}
+	return o.keeper.Expected(c)
+}
 
 // Snapshot is the table as bytes, for [Config.Snapshot] of the next run.
 func (o *Overlay) Snapshot() []byte { return o.table.Snapshot() }

@@ -180,6 +180,13 @@ func (r record) estimate(now time.Time) (about float64, ok bool) {
 	return r.sum / r.weight * fadeBetween(r.observed, now), true
 }
 
+// Peers are some that hold a package, or did, the best first; not to be changed.
+func (b *Book) Peers(p Package) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.packages[p].holders
+}
+
 // Fresh tells whether a package was observed within [FreshFor].
 func (b *Book) Fresh(p Package) bool {
 	b.mu.Lock()

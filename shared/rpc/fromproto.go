@@ -168,7 +168,22 @@ func fromPeer(p *marketpb.Peer) shared.Peer {
 		ID: p.GetId(), Addresses: p.GetAddresses(), Agent: p.GetAgent(), Connected: p.GetConnected(), Reputation: p.GetReputation(),
 		SuccessfulRetrievals: p.GetSuccessfulRetrievals(), FailedRetrievals: p.GetFailedRetrievals(), LastSeen: fromTime(p.GetLastSeen()),
 		PackagesProvided: int(p.GetPackagesProvided()), AvgResponseTime: p.GetAvgResponseTime().AsDuration(),
+		AvgBandwidth: p.GetAvgBandwidth(), Score: each(p.GetScore(), fromScorePart), Outcomes: p.GetOutcomes(), ReceivedBytes: p.GetReceivedBytes(),
+		Downloads: int(p.GetDownloads()), FirstSeen: fromTime(p.GetFirstSeen()), LastSuccess: fromTime(p.GetLastSuccess()), LastFailure: fromTime(p.GetLastFailure()),
+		LastFailureKind: p.GetLastFailureKind(), FailuresInRow: int(p.GetFailuresInRow()), RestsUntil: fromTime(p.GetRestsUntil()),
+		BannedUntil: fromTime(p.GetBannedUntil()), BannedFor: p.GetBannedFor(), Location: fromLocation(p.GetLocation()),
 	}
+}
+
+func fromScorePart(p *marketpb.ScorePart) shared.ScorePart {
+	return shared.ScorePart{Name: p.GetName(), Value: p.GetValue(), Weight: p.GetWeight()}
+}
+
+func fromLocation(l *marketpb.Location) *shared.Location {
+	if l == nil {
+		return nil
+	}
+	return &shared.Location{Latitude: int(l.GetLatitude()), Longitude: int(l.GetLongitude()), Region: l.GetRegion()}
 }
 
 func fromOutcome(o *marketpb.DialOutcome) shared.DialOutcome {

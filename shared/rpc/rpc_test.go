@@ -180,7 +180,9 @@ func TestValuesCrossTheWire(t *testing.T) {
 	}
 	peer := shared.Peer{
 		ID: "i", Addresses: []string{"/a"}, Agent: "g", Connected: true, Reputation: 0.5, SuccessfulRetrievals: 1, FailedRetrievals: 2,
-		LastSeen: now, PackagesProvided: 3, AvgResponseTime: time.Second,
+		LastSeen: now, PackagesProvided: 3, AvgResponseTime: time.Second, AvgBandwidth: 1.5, Score: []shared.ScorePart{{Name: "n", Value: 0.25, Weight: 0.5}},
+		Outcomes: map[string]int64{"stalled": 4}, ReceivedBytes: 5, Downloads: 6, FirstSeen: now, LastSuccess: now, LastFailure: now, LastFailureKind: "stalled",
+		FailuresInRow: 7, RestsUntil: now, BannedUntil: now, BannedFor: "flooded", Location: &shared.Location{Latitude: -48, Longitude: 11, Region: "r"},
 	}
 	outcome := shared.DialOutcome{Address: "/a", PeerID: "i", Took: time.Second, Err: shared.NewError(shared.ReasonTimeout, "m").WithHint("h").With("k", "v")}
 	event := shared.Event{Kind: shared.EventRelease, Time: now, Package: summary, PeerID: "i", Lost: 1, Message: "m"}

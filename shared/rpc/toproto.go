@@ -159,7 +159,22 @@ func toPeer(p shared.Peer) *marketpb.Peer {
 		Id: p.ID, Addresses: p.Addresses, Agent: clean(p.Agent, 1024), Connected: p.Connected, Reputation: p.Reputation,
 		SuccessfulRetrievals: p.SuccessfulRetrievals, FailedRetrievals: p.FailedRetrievals, LastSeen: toTime(p.LastSeen),
 		PackagesProvided: int32(p.PackagesProvided), AvgResponseTime: durationpb.New(p.AvgResponseTime),
+		AvgBandwidth: p.AvgBandwidth, Score: each(p.Score, toScorePart), Outcomes: p.Outcomes, ReceivedBytes: p.ReceivedBytes, Downloads: int32(p.Downloads),
+		FirstSeen: toTime(p.FirstSeen), LastSuccess: toTime(p.LastSuccess), LastFailure: toTime(p.LastFailure), LastFailureKind: p.LastFailureKind,
+		FailuresInRow: int32(p.FailuresInRow), RestsUntil: toTime(p.RestsUntil), BannedUntil: toTime(p.BannedUntil), BannedFor: p.BannedFor,
+		Location: toLocation(p.Location),
 	}
+}
+
+func toScorePart(p shared.ScorePart) *marketpb.ScorePart {
+	return &marketpb.ScorePart{Name: p.Name, Value: p.Value, Weight: p.Weight}
+}
+
+func toLocation(l *shared.Location) *marketpb.Location {
+	if l == nil {
+		return nil
+	}
+	return &marketpb.Location{Latitude: int32(l.Latitude), Longitude: int32(l.Longitude), Region: l.Region}
 }
 
 func toOutcome(o shared.DialOutcome) *marketpb.DialOutcome {

@@ -6020,8 +6020,26 @@ type Peer struct {
 	LastSeen             *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
 	PackagesProvided     int32                  `protobuf:"varint,9,opt,name=packages_provided,json=packagesProvided,proto3" json:"packages_provided,omitempty"`
 	AvgResponseTime      *durationpb.Duration   `protobuf:"bytes,10,opt,name=avg_response_time,json=avgResponseTime,proto3" json:"avg_response_time,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// Moving average in bytes a second; 0: not measured.
+	AvgBandwidth float64      `protobuf:"fixed64,11,opt,name=avg_bandwidth,json=avgBandwidth,proto3" json:"avg_bandwidth,omitempty"`
+	Score        []*ScorePart `protobuf:"bytes,12,rep,name=score,proto3" json:"score,omitempty"`
+	// How many dealings with it went how.
+	Outcomes      map[string]int64 `protobuf:"bytes,13,rep,name=outcomes,proto3" json:"outcomes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	ReceivedBytes int64            `protobuf:"varint,14,opt,name=received_bytes,json=receivedBytes,proto3" json:"received_bytes,omitempty"`
+	// Downloads from it at this moment.
+	Downloads       int32                  `protobuf:"varint,15,opt,name=downloads,proto3" json:"downloads,omitempty"`
+	FirstSeen       *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=first_seen,json=firstSeen,proto3" json:"first_seen,omitempty"`
+	LastSuccess     *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=last_success,json=lastSuccess,proto3" json:"last_success,omitempty"`
+	LastFailure     *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
+	LastFailureKind string                 `protobuf:"bytes,19,opt,name=last_failure_kind,json=lastFailureKind,proto3" json:"last_failure_kind,omitempty"`
+	FailuresInRow   int32                  `protobuf:"varint,20,opt,name=failures_in_row,json=failuresInRow,proto3" json:"failures_in_row,omitempty"`
+	RestsUntil      *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=rests_until,json=restsUntil,proto3" json:"rests_until,omitempty"`
+	BannedUntil     *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=banned_until,json=bannedUntil,proto3" json:"banned_until,omitempty"`
+	BannedFor       string                 `protobuf:"bytes,23,opt,name=banned_for,json=bannedFor,proto3" json:"banned_for,omitempty"`
+	// Where it says it is; missing if it does not.
+	Location      *Location `protobuf:"bytes,24,opt,name=location,proto3" json:"location,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Peer) Reset() {
@@ -6124,6 +6142,226 @@ func (x *Peer) GetAvgResponseTime() *durationpb.Duration {
 	return nil
 }
 
+func (x *Peer) GetAvgBandwidth() float64 {
+	if x != nil {
+		return x.AvgBandwidth
+	}
+	return 0
+}
+
+func (x *Peer) GetScore() []*ScorePart {
+	if x != nil {
+		return x.Score
+	}
+	return nil
+}
+
+func (x *Peer) GetOutcomes() map[string]int64 {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *Peer) GetReceivedBytes() int64 {
+	if x != nil {
+		return x.ReceivedBytes
+	}
+	return 0
+}
+
+func (x *Peer) GetDownloads() int32 {
+	if x != nil {
+		return x.Downloads
+	}
+	return 0
+}
+
+func (x *Peer) GetFirstSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstSeen
+	}
+	return nil
+}
+
+func (x *Peer) GetLastSuccess() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSuccess
+	}
+	return nil
+}
+
+func (x *Peer) GetLastFailure() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastFailure
+	}
+	return nil
+}
+
+func (x *Peer) GetLastFailureKind() string {
+	if x != nil {
+		return x.LastFailureKind
+	}
+	return ""
+}
+
+func (x *Peer) GetFailuresInRow() int32 {
+	if x != nil {
+		return x.FailuresInRow
+	}
+	return 0
+}
+
+func (x *Peer) GetRestsUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RestsUntil
+	}
+	return nil
+}
+
+func (x *Peer) GetBannedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BannedUntil
+	}
+	return nil
+}
+
+func (x *Peer) GetBannedFor() string {
+	if x != nil {
+		return x.BannedFor
+	}
+	return ""
+}
+
+func (x *Peer) GetLocation() *Location {
+	if x != nil {
+		return x.Location
+	}
+	return nil
+}
+
+// ScorePart is one part of a reputation: value and weight are from 0 to 1.
+type ScorePart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         float64                `protobuf:"fixed64,2,opt,name=value,proto3" json:"value,omitempty"`
+	Weight        float64                `protobuf:"fixed64,3,opt,name=weight,proto3" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScorePart) Reset() {
+	*x = ScorePart{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScorePart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScorePart) ProtoMessage() {}
+
+func (x *ScorePart) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScorePart.ProtoReflect.Descriptor instead.
+func (*ScorePart) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *ScorePart) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ScorePart) GetValue() float64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *ScorePart) GetWeight() float64 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+// Location is a place to the degree.
+type Location struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Latitude      int32                  `protobuf:"varint,1,opt,name=latitude,proto3" json:"latitude,omitempty"`
+	Longitude     int32                  `protobuf:"varint,2,opt,name=longitude,proto3" json:"longitude,omitempty"`
+	Region        string                 `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Location) Reset() {
+	*x = Location{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Location) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Location) ProtoMessage() {}
+
+func (x *Location) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Location.ProtoReflect.Descriptor instead.
+func (*Location) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *Location) GetLatitude() int32 {
+	if x != nil {
+		return x.Latitude
+	}
+	return 0
+}
+
+func (x *Location) GetLongitude() int32 {
+	if x != nil {
+		return x.Longitude
+	}
+	return 0
+}
+
+func (x *Location) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
 type BootstrapRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Addresses     []string               `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`
@@ -6133,7 +6371,7 @@ type BootstrapRequest struct {
 
 func (x *BootstrapRequest) Reset() {
 	*x = BootstrapRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[83]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6145,7 +6383,7 @@ func (x *BootstrapRequest) String() string {
 func (*BootstrapRequest) ProtoMessage() {}
 
 func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[83]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6158,7 +6396,7 @@ func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapRequest.ProtoReflect.Descriptor instead.
 func (*BootstrapRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{83}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *BootstrapRequest) GetAddresses() []string {
@@ -6177,7 +6415,7 @@ type BootstrapResponse struct {
 
 func (x *BootstrapResponse) Reset() {
 	*x = BootstrapResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[84]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6189,7 +6427,7 @@ func (x *BootstrapResponse) String() string {
 func (*BootstrapResponse) ProtoMessage() {}
 
 func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[84]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6202,7 +6440,7 @@ func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapResponse.ProtoReflect.Descriptor instead.
 func (*BootstrapResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{84}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *BootstrapResponse) GetOutcomes() []*DialOutcome {
@@ -6224,7 +6462,7 @@ type DialOutcome struct {
 
 func (x *DialOutcome) Reset() {
 	*x = DialOutcome{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[85]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6236,7 +6474,7 @@ func (x *DialOutcome) String() string {
 func (*DialOutcome) ProtoMessage() {}
 
 func (x *DialOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[85]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6249,7 +6487,7 @@ func (x *DialOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialOutcome.ProtoReflect.Descriptor instead.
 func (*DialOutcome) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{85}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *DialOutcome) GetAddress() string {
@@ -6290,7 +6528,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[86]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6302,7 +6540,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[86]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6315,7 +6553,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{86}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *WatchRequest) GetKinds() []string {
@@ -6346,7 +6584,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[87]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6358,7 +6596,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[87]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6371,7 +6609,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{87}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *WatchResponse) GetKind() string {
@@ -6424,7 +6662,7 @@ type StayRequest struct {
 
 func (x *StayRequest) Reset() {
 	*x = StayRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[88]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6436,7 +6674,7 @@ func (x *StayRequest) String() string {
 func (*StayRequest) ProtoMessage() {}
 
 func (x *StayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[88]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6449,7 +6687,7 @@ func (x *StayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayRequest.ProtoReflect.Descriptor instead.
 func (*StayRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{88}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{90}
 }
 
 type StayResponse struct {
@@ -6460,7 +6698,7 @@ type StayResponse struct {
 
 func (x *StayResponse) Reset() {
 	*x = StayResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[89]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6472,7 +6710,7 @@ func (x *StayResponse) String() string {
 func (*StayResponse) ProtoMessage() {}
 
 func (x *StayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[89]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6485,7 +6723,7 @@ func (x *StayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayResponse.ProtoReflect.Descriptor instead.
 func (*StayResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{89}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{91}
 }
 
 type StopRequest struct {
@@ -6497,7 +6735,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[90]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6509,7 +6747,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[90]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6522,7 +6760,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{90}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *StopRequest) GetGrace() *durationpb.Duration {
@@ -6540,7 +6778,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[91]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6552,7 +6790,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[91]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6565,7 +6803,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{91}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{93}
 }
 
 var File_ggen_marketplace_v1_marketplace_proto protoreflect.FileDescriptor
@@ -7055,7 +7293,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x0emin_reputation\x18\x03 \x01(\x01R\rminReputation\"V\n" +
 	"\rPeersResponse\x12/\n" +
 	"\x05peers\x18\x01 \x03(\v2\x19.ggen.marketplace.v1.PeerR\x05peers\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x03R\x05total\"\x97\x03\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\"\x9c\t\n" +
 	"\x04Peer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x14\n" +
@@ -7069,7 +7307,35 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\tlast_seen\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\x12+\n" +
 	"\x11packages_provided\x18\t \x01(\x05R\x10packagesProvided\x12E\n" +
 	"\x11avg_response_time\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\x0favgResponseTime\"0\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x0favgResponseTime\x12#\n" +
+	"\ravg_bandwidth\x18\v \x01(\x01R\favgBandwidth\x124\n" +
+	"\x05score\x18\f \x03(\v2\x1e.ggen.marketplace.v1.ScorePartR\x05score\x12C\n" +
+	"\boutcomes\x18\r \x03(\v2'.ggen.marketplace.v1.Peer.OutcomesEntryR\boutcomes\x12%\n" +
+	"\x0ereceived_bytes\x18\x0e \x01(\x03R\rreceivedBytes\x12\x1c\n" +
+	"\tdownloads\x18\x0f \x01(\x05R\tdownloads\x129\n" +
+	"\n" +
+	"first_seen\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSeen\x12=\n" +
+	"\flast_success\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\vlastSuccess\x12=\n" +
+	"\flast_failure\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\vlastFailure\x12*\n" +
+	"\x11last_failure_kind\x18\x13 \x01(\tR\x0flastFailureKind\x12&\n" +
+	"\x0ffailures_in_row\x18\x14 \x01(\x05R\rfailuresInRow\x12;\n" +
+	"\vrests_until\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"restsUntil\x12=\n" +
+	"\fbanned_until\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\vbannedUntil\x12\x1d\n" +
+	"\n" +
+	"banned_for\x18\x17 \x01(\tR\tbannedFor\x129\n" +
+	"\blocation\x18\x18 \x01(\v2\x1d.ggen.marketplace.v1.LocationR\blocation\x1a;\n" +
+	"\rOutcomesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"M\n" +
+	"\tScorePart\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value\x12\x16\n" +
+	"\x06weight\x18\x03 \x01(\x01R\x06weight\"\\\n" +
+	"\bLocation\x12\x1a\n" +
+	"\blatitude\x18\x01 \x01(\x05R\blatitude\x12\x1c\n" +
+	"\tlongitude\x18\x02 \x01(\x05R\tlongitude\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\"0\n" +
 	"\x10BootstrapRequest\x12\x1c\n" +
 	"\taddresses\x18\x01 \x03(\tR\taddresses\"Q\n" +
 	"\x11BootstrapResponse\x12<\n" +
@@ -7174,7 +7440,7 @@ func file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP() []byte {
 }
 
 var file_ggen_marketplace_v1_marketplace_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 94)
+var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 97)
 var file_ggen_marketplace_v1_marketplace_proto_goTypes = []any{
 	(Reason)(0),                          // 0: ggen.marketplace.v1.Reason
 	(*Diagnostic)(nil),                   // 1: ggen.marketplace.v1.Diagnostic
@@ -7260,41 +7526,44 @@ var file_ggen_marketplace_v1_marketplace_proto_goTypes = []any{
 	(*PeersRequest)(nil),                 // 81: ggen.marketplace.v1.PeersRequest
 	(*PeersResponse)(nil),                // 82: ggen.marketplace.v1.PeersResponse
 	(*Peer)(nil),                         // 83: ggen.marketplace.v1.Peer
-	(*BootstrapRequest)(nil),             // 84: ggen.marketplace.v1.BootstrapRequest
-	(*BootstrapResponse)(nil),            // 85: ggen.marketplace.v1.BootstrapResponse
-	(*DialOutcome)(nil),                  // 86: ggen.marketplace.v1.DialOutcome
-	(*WatchRequest)(nil),                 // 87: ggen.marketplace.v1.WatchRequest
-	(*WatchResponse)(nil),                // 88: ggen.marketplace.v1.WatchResponse
-	(*StayRequest)(nil),                  // 89: ggen.marketplace.v1.StayRequest
-	(*StayResponse)(nil),                 // 90: ggen.marketplace.v1.StayResponse
-	(*StopRequest)(nil),                  // 91: ggen.marketplace.v1.StopRequest
-	(*StopResponse)(nil),                 // 92: ggen.marketplace.v1.StopResponse
-	nil,                                  // 93: ggen.marketplace.v1.Error.MetadataEntry
-	nil,                                  // 94: ggen.marketplace.v1.DescribeResponse.ExtraEntry
-	(*timestamppb.Timestamp)(nil),        // 95: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),          // 96: google.protobuf.Duration
+	(*ScorePart)(nil),                    // 84: ggen.marketplace.v1.ScorePart
+	(*Location)(nil),                     // 85: ggen.marketplace.v1.Location
+	(*BootstrapRequest)(nil),             // 86: ggen.marketplace.v1.BootstrapRequest
+	(*BootstrapResponse)(nil),            // 87: ggen.marketplace.v1.BootstrapResponse
+	(*DialOutcome)(nil),                  // 88: ggen.marketplace.v1.DialOutcome
+	(*WatchRequest)(nil),                 // 89: ggen.marketplace.v1.WatchRequest
+	(*WatchResponse)(nil),                // 90: ggen.marketplace.v1.WatchResponse
+	(*StayRequest)(nil),                  // 91: ggen.marketplace.v1.StayRequest
+	(*StayResponse)(nil),                 // 92: ggen.marketplace.v1.StayResponse
+	(*StopRequest)(nil),                  // 93: ggen.marketplace.v1.StopRequest
+	(*StopResponse)(nil),                 // 94: ggen.marketplace.v1.StopResponse
+	nil,                                  // 95: ggen.marketplace.v1.Error.MetadataEntry
+	nil,                                  // 96: ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	nil,                                  // 97: ggen.marketplace.v1.Peer.OutcomesEntry
+	(*timestamppb.Timestamp)(nil),        // 98: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),          // 99: google.protobuf.Duration
 }
 var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
-	93,  // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
-	95,  // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	95,  // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
+	98,  // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	8,   // 2: ggen.marketplace.v1.SearchResponse.packages:type_name -> ggen.marketplace.v1.PackageSummary
 	1,   // 3: ggen.marketplace.v1.SearchResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	95,  // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
+	98,  // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
 	9,   // 5: ggen.marketplace.v1.DescribeRequest.ref:type_name -> ggen.marketplace.v1.Ref
 	8,   // 6: ggen.marketplace.v1.DescribeResponse.summary:type_name -> ggen.marketplace.v1.PackageSummary
 	22,  // 7: ggen.marketplace.v1.DescribeResponse.dependencies:type_name -> ggen.marketplace.v1.Dependency
 	21,  // 8: ggen.marketplace.v1.DescribeResponse.versions:type_name -> ggen.marketplace.v1.VersionInfo
-	94,  // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	96,  // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
 	1,   // 10: ggen.marketplace.v1.DescribeResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
 	13,  // 11: ggen.marketplace.v1.DescribeResponse.deprecation:type_name -> ggen.marketplace.v1.Deprecation
 	12,  // 12: ggen.marketplace.v1.DescribeResponse.inputs:type_name -> ggen.marketplace.v1.Input
-	95,  // 13: ggen.marketplace.v1.Deprecation.since:type_name -> google.protobuf.Timestamp
+	98,  // 13: ggen.marketplace.v1.Deprecation.since:type_name -> google.protobuf.Timestamp
 	1,   // 14: ggen.marketplace.v1.DeclareResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	95,  // 15: ggen.marketplace.v1.Pin.since:type_name -> google.protobuf.Timestamp
+	98,  // 15: ggen.marketplace.v1.Pin.since:type_name -> google.protobuf.Timestamp
 	16,  // 16: ggen.marketplace.v1.PinsResponse.pins:type_name -> ggen.marketplace.v1.Pin
 	16,  // 17: ggen.marketplace.v1.SetPinResponse.former:type_name -> ggen.marketplace.v1.Pin
-	95,  // 18: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
-	95,  // 19: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
+	98,  // 18: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
+	98,  // 19: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
 	24,  // 20: ggen.marketplace.v1.PublishRequest.header:type_name -> ggen.marketplace.v1.PublishHeader
 	3,   // 21: ggen.marketplace.v1.PublishResponse.progress:type_name -> ggen.marketplace.v1.Progress
 	26,  // 22: ggen.marketplace.v1.PublishResponse.files:type_name -> ggen.marketplace.v1.FileList
@@ -7306,7 +7575,7 @@ var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
 	9,   // 28: ggen.marketplace.v1.InstallRequest.packages:type_name -> ggen.marketplace.v1.Ref
 	58,  // 29: ggen.marketplace.v1.InstallRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
 	58,  // 30: ggen.marketplace.v1.InstallRequest.accepted:type_name -> ggen.marketplace.v1.LockedPackage
-	96,  // 31: ggen.marketplace.v1.InstallRequest.min_age:type_name -> google.protobuf.Duration
+	99,  // 31: ggen.marketplace.v1.InstallRequest.min_age:type_name -> google.protobuf.Duration
 	9,   // 32: ggen.marketplace.v1.ExportRequest.packages:type_name -> ggen.marketplace.v1.Ref
 	58,  // 33: ggen.marketplace.v1.ExportRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
 	3,   // 34: ggen.marketplace.v1.ExportResponse.progress:type_name -> ggen.marketplace.v1.Progress
@@ -7318,21 +7587,21 @@ var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
 	58,  // 40: ggen.marketplace.v1.ImportReceipt.packages:type_name -> ggen.marketplace.v1.LockedPackage
 	9,   // 41: ggen.marketplace.v1.ProveRequest.ref:type_name -> ggen.marketplace.v1.Ref
 	27,  // 42: ggen.marketplace.v1.ProveResponse.file:type_name -> ggen.marketplace.v1.FileInfo
-	95,  // 43: ggen.marketplace.v1.ProveResponse.entry_time:type_name -> google.protobuf.Timestamp
-	95,  // 44: ggen.marketplace.v1.ProveResponse.head_time:type_name -> google.protobuf.Timestamp
+	98,  // 43: ggen.marketplace.v1.ProveResponse.entry_time:type_name -> google.protobuf.Timestamp
+	98,  // 44: ggen.marketplace.v1.ProveResponse.head_time:type_name -> google.protobuf.Timestamp
 	39,  // 45: ggen.marketplace.v1.ProveResponse.roots:type_name -> ggen.marketplace.v1.ProvenRoot
-	95,  // 46: ggen.marketplace.v1.ExplainResponse.since:type_name -> google.protobuf.Timestamp
+	98,  // 46: ggen.marketplace.v1.ExplainResponse.since:type_name -> google.protobuf.Timestamp
 	42,  // 47: ggen.marketplace.v1.ExplainResponse.candidates:type_name -> ggen.marketplace.v1.Candidate
 	43,  // 48: ggen.marketplace.v1.ExplainResponse.look_alikes:type_name -> ggen.marketplace.v1.LookAlike
-	95,  // 49: ggen.marketplace.v1.Candidate.first_seen:type_name -> google.protobuf.Timestamp
-	95,  // 50: ggen.marketplace.v1.TrustCatalogue.issued:type_name -> google.protobuf.Timestamp
+	98,  // 49: ggen.marketplace.v1.Candidate.first_seen:type_name -> google.protobuf.Timestamp
+	98,  // 50: ggen.marketplace.v1.TrustCatalogue.issued:type_name -> google.protobuf.Timestamp
 	45,  // 51: ggen.marketplace.v1.TrustCatalogue.names:type_name -> ggen.marketplace.v1.CatalogueName
 	44,  // 52: ggen.marketplace.v1.TrustCataloguesResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
 	44,  // 53: ggen.marketplace.v1.AddTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
 	44,  // 54: ggen.marketplace.v1.RemoveTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
 	44,  // 55: ggen.marketplace.v1.SignTrustCatalogueRequest.draft:type_name -> ggen.marketplace.v1.TrustCatalogue
-	95,  // 56: ggen.marketplace.v1.CheckForkProofResponse.first_time:type_name -> google.protobuf.Timestamp
-	95,  // 57: ggen.marketplace.v1.CheckForkProofResponse.second_time:type_name -> google.protobuf.Timestamp
+	98,  // 56: ggen.marketplace.v1.CheckForkProofResponse.first_time:type_name -> google.protobuf.Timestamp
+	98,  // 57: ggen.marketplace.v1.CheckForkProofResponse.second_time:type_name -> google.protobuf.Timestamp
 	3,   // 58: ggen.marketplace.v1.InstallResponse.progress:type_name -> ggen.marketplace.v1.Progress
 	60,  // 59: ggen.marketplace.v1.InstallResponse.installed:type_name -> ggen.marketplace.v1.InstalledPackage
 	61,  // 60: ggen.marketplace.v1.InstallResponse.receipt:type_name -> ggen.marketplace.v1.InstallReceipt
@@ -7345,88 +7614,96 @@ var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
 	1,   // 67: ggen.marketplace.v1.VerifySummary.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
 	69,  // 68: ggen.marketplace.v1.PublisherKeysResponse.keys:type_name -> ggen.marketplace.v1.PublisherKeys
 	70,  // 69: ggen.marketplace.v1.PublisherKeys.keys:type_name -> ggen.marketplace.v1.SignerKey
-	95,  // 70: ggen.marketplace.v1.PublisherKeys.head_time:type_name -> google.protobuf.Timestamp
+	98,  // 70: ggen.marketplace.v1.PublisherKeys.head_time:type_name -> google.protobuf.Timestamp
 	73,  // 71: ggen.marketplace.v1.MakeKeyResponse.key:type_name -> ggen.marketplace.v1.SealedKey
 	73,  // 72: ggen.marketplace.v1.ExportKeyResponse.key:type_name -> ggen.marketplace.v1.SealedKey
 	69,  // 73: ggen.marketplace.v1.ChangeKeysResponse.keys:type_name -> ggen.marketplace.v1.PublisherKeys
 	78,  // 74: ggen.marketplace.v1.ChangeKeysResponse.void:type_name -> ggen.marketplace.v1.LogEntry
 	1,   // 75: ggen.marketplace.v1.ChangeKeysResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	95,  // 76: ggen.marketplace.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
-	95,  // 77: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	98,  // 76: ggen.marketplace.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
+	98,  // 77: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	1,   // 78: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	95,  // 79: ggen.marketplace.v1.StatusResponse.newest_head:type_name -> google.protobuf.Timestamp
+	98,  // 79: ggen.marketplace.v1.StatusResponse.newest_head:type_name -> google.protobuf.Timestamp
 	83,  // 80: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
-	95,  // 81: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
-	96,  // 82: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
-	86,  // 83: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
-	96,  // 84: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
-	2,   // 85: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
-	95,  // 86: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	8,   // 87: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
-	96,  // 88: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
-	4,   // 89: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
-	6,   // 90: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
-	10,  // 91: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
-	23,  // 92: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
-	14,  // 93: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
-	30,  // 94: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
-	62,  // 95: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
-	17,  // 96: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
-	19,  // 97: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
-	40,  // 98: ggen.marketplace.v1.MarketplaceService.Explain:input_type -> ggen.marketplace.v1.ExplainRequest
-	46,  // 99: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:input_type -> ggen.marketplace.v1.TrustCataloguesRequest
-	48,  // 100: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:input_type -> ggen.marketplace.v1.AddTrustCatalogueRequest
-	50,  // 101: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:input_type -> ggen.marketplace.v1.RemoveTrustCatalogueRequest
-	52,  // 102: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:input_type -> ggen.marketplace.v1.SignTrustCatalogueRequest
-	54,  // 103: ggen.marketplace.v1.MarketplaceService.ForkProof:input_type -> ggen.marketplace.v1.ForkProofRequest
-	56,  // 104: ggen.marketplace.v1.MarketplaceService.CheckForkProof:input_type -> ggen.marketplace.v1.CheckForkProofRequest
-	31,  // 105: ggen.marketplace.v1.MarketplaceService.Export:input_type -> ggen.marketplace.v1.ExportRequest
-	34,  // 106: ggen.marketplace.v1.MarketplaceService.Import:input_type -> ggen.marketplace.v1.ImportRequest
-	37,  // 107: ggen.marketplace.v1.MarketplaceService.Prove:input_type -> ggen.marketplace.v1.ProveRequest
-	67,  // 108: ggen.marketplace.v1.MarketplaceService.PublisherKeys:input_type -> ggen.marketplace.v1.PublisherKeysRequest
-	71,  // 109: ggen.marketplace.v1.MarketplaceService.MakeKey:input_type -> ggen.marketplace.v1.MakeKeyRequest
-	74,  // 110: ggen.marketplace.v1.MarketplaceService.ExportKey:input_type -> ggen.marketplace.v1.ExportKeyRequest
-	76,  // 111: ggen.marketplace.v1.MarketplaceService.ChangeKeys:input_type -> ggen.marketplace.v1.ChangeKeysRequest
-	79,  // 112: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
-	81,  // 113: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
-	84,  // 114: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
-	87,  // 115: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
-	89,  // 116: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
-	91,  // 117: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
-	5,   // 118: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
-	7,   // 119: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
-	11,  // 120: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
-	25,  // 121: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
-	15,  // 122: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
-	59,  // 123: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
-	63,  // 124: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
-	18,  // 125: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
-	20,  // 126: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
-	41,  // 127: ggen.marketplace.v1.MarketplaceService.Explain:output_type -> ggen.marketplace.v1.ExplainResponse
-	47,  // 128: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:output_type -> ggen.marketplace.v1.TrustCataloguesResponse
-	49,  // 129: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:output_type -> ggen.marketplace.v1.AddTrustCatalogueResponse
-	51,  // 130: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:output_type -> ggen.marketplace.v1.RemoveTrustCatalogueResponse
-	53,  // 131: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:output_type -> ggen.marketplace.v1.SignTrustCatalogueResponse
-	55,  // 132: ggen.marketplace.v1.MarketplaceService.ForkProof:output_type -> ggen.marketplace.v1.ForkProofResponse
-	57,  // 133: ggen.marketplace.v1.MarketplaceService.CheckForkProof:output_type -> ggen.marketplace.v1.CheckForkProofResponse
-	32,  // 134: ggen.marketplace.v1.MarketplaceService.Export:output_type -> ggen.marketplace.v1.ExportResponse
-	35,  // 135: ggen.marketplace.v1.MarketplaceService.Import:output_type -> ggen.marketplace.v1.ImportResponse
-	38,  // 136: ggen.marketplace.v1.MarketplaceService.Prove:output_type -> ggen.marketplace.v1.ProveResponse
-	68,  // 137: ggen.marketplace.v1.MarketplaceService.PublisherKeys:output_type -> ggen.marketplace.v1.PublisherKeysResponse
-	72,  // 138: ggen.marketplace.v1.MarketplaceService.MakeKey:output_type -> ggen.marketplace.v1.MakeKeyResponse
-	75,  // 139: ggen.marketplace.v1.MarketplaceService.ExportKey:output_type -> ggen.marketplace.v1.ExportKeyResponse
-	77,  // 140: ggen.marketplace.v1.MarketplaceService.ChangeKeys:output_type -> ggen.marketplace.v1.ChangeKeysResponse
-	80,  // 141: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
-	82,  // 142: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
-	85,  // 143: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
-	88,  // 144: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
-	90,  // 145: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
-	92,  // 146: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
-	118, // [118:147] is the sub-list for method output_type
-	89,  // [89:118] is the sub-list for method input_type
-	89,  // [89:89] is the sub-list for extension type_name
-	89,  // [89:89] is the sub-list for extension extendee
-	0,   // [0:89] is the sub-list for field type_name
+	98,  // 81: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
+	99,  // 82: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
+	84,  // 83: ggen.marketplace.v1.Peer.score:type_name -> ggen.marketplace.v1.ScorePart
+	97,  // 84: ggen.marketplace.v1.Peer.outcomes:type_name -> ggen.marketplace.v1.Peer.OutcomesEntry
+	98,  // 85: ggen.marketplace.v1.Peer.first_seen:type_name -> google.protobuf.Timestamp
+	98,  // 86: ggen.marketplace.v1.Peer.last_success:type_name -> google.protobuf.Timestamp
+	98,  // 87: ggen.marketplace.v1.Peer.last_failure:type_name -> google.protobuf.Timestamp
+	98,  // 88: ggen.marketplace.v1.Peer.rests_until:type_name -> google.protobuf.Timestamp
+	98,  // 89: ggen.marketplace.v1.Peer.banned_until:type_name -> google.protobuf.Timestamp
+	85,  // 90: ggen.marketplace.v1.Peer.location:type_name -> ggen.marketplace.v1.Location
+	88,  // 91: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
+	99,  // 92: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
+	2,   // 93: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
+	98,  // 94: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	8,   // 95: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
+	99,  // 96: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
+	4,   // 97: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
+	6,   // 98: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
+	10,  // 99: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
+	23,  // 100: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
+	14,  // 101: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
+	30,  // 102: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
+	62,  // 103: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
+	17,  // 104: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
+	19,  // 105: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
+	40,  // 106: ggen.marketplace.v1.MarketplaceService.Explain:input_type -> ggen.marketplace.v1.ExplainRequest
+	46,  // 107: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:input_type -> ggen.marketplace.v1.TrustCataloguesRequest
+	48,  // 108: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:input_type -> ggen.marketplace.v1.AddTrustCatalogueRequest
+	50,  // 109: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:input_type -> ggen.marketplace.v1.RemoveTrustCatalogueRequest
+	52,  // 110: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:input_type -> ggen.marketplace.v1.SignTrustCatalogueRequest
+	54,  // 111: ggen.marketplace.v1.MarketplaceService.ForkProof:input_type -> ggen.marketplace.v1.ForkProofRequest
+	56,  // 112: ggen.marketplace.v1.MarketplaceService.CheckForkProof:input_type -> ggen.marketplace.v1.CheckForkProofRequest
+	31,  // 113: ggen.marketplace.v1.MarketplaceService.Export:input_type -> ggen.marketplace.v1.ExportRequest
+	34,  // 114: ggen.marketplace.v1.MarketplaceService.Import:input_type -> ggen.marketplace.v1.ImportRequest
+	37,  // 115: ggen.marketplace.v1.MarketplaceService.Prove:input_type -> ggen.marketplace.v1.ProveRequest
+	67,  // 116: ggen.marketplace.v1.MarketplaceService.PublisherKeys:input_type -> ggen.marketplace.v1.PublisherKeysRequest
+	71,  // 117: ggen.marketplace.v1.MarketplaceService.MakeKey:input_type -> ggen.marketplace.v1.MakeKeyRequest
+	74,  // 118: ggen.marketplace.v1.MarketplaceService.ExportKey:input_type -> ggen.marketplace.v1.ExportKeyRequest
+	76,  // 119: ggen.marketplace.v1.MarketplaceService.ChangeKeys:input_type -> ggen.marketplace.v1.ChangeKeysRequest
+	79,  // 120: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
+	81,  // 121: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
+	86,  // 122: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
+	89,  // 123: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
+	91,  // 124: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
+	93,  // 125: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
+	5,   // 126: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
+	7,   // 127: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
+	11,  // 128: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
+	25,  // 129: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
+	15,  // 130: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
+	59,  // 131: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
+	63,  // 132: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
+	18,  // 133: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
+	20,  // 134: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
+	41,  // 135: ggen.marketplace.v1.MarketplaceService.Explain:output_type -> ggen.marketplace.v1.ExplainResponse
+	47,  // 136: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:output_type -> ggen.marketplace.v1.TrustCataloguesResponse
+	49,  // 137: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:output_type -> ggen.marketplace.v1.AddTrustCatalogueResponse
+	51,  // 138: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:output_type -> ggen.marketplace.v1.RemoveTrustCatalogueResponse
+	53,  // 139: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:output_type -> ggen.marketplace.v1.SignTrustCatalogueResponse
+	55,  // 140: ggen.marketplace.v1.MarketplaceService.ForkProof:output_type -> ggen.marketplace.v1.ForkProofResponse
+	57,  // 141: ggen.marketplace.v1.MarketplaceService.CheckForkProof:output_type -> ggen.marketplace.v1.CheckForkProofResponse
+	32,  // 142: ggen.marketplace.v1.MarketplaceService.Export:output_type -> ggen.marketplace.v1.ExportResponse
+	35,  // 143: ggen.marketplace.v1.MarketplaceService.Import:output_type -> ggen.marketplace.v1.ImportResponse
+	38,  // 144: ggen.marketplace.v1.MarketplaceService.Prove:output_type -> ggen.marketplace.v1.ProveResponse
+	68,  // 145: ggen.marketplace.v1.MarketplaceService.PublisherKeys:output_type -> ggen.marketplace.v1.PublisherKeysResponse
+	72,  // 146: ggen.marketplace.v1.MarketplaceService.MakeKey:output_type -> ggen.marketplace.v1.MakeKeyResponse
+	75,  // 147: ggen.marketplace.v1.MarketplaceService.ExportKey:output_type -> ggen.marketplace.v1.ExportKeyResponse
+	77,  // 148: ggen.marketplace.v1.MarketplaceService.ChangeKeys:output_type -> ggen.marketplace.v1.ChangeKeysResponse
+	80,  // 149: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
+	82,  // 150: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
+	87,  // 151: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
+	90,  // 152: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
+	92,  // 153: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
+	94,  // 154: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
+	126, // [126:155] is the sub-list for method output_type
+	97,  // [97:126] is the sub-list for method input_type
+	97,  // [97:97] is the sub-list for extension type_name
+	97,  // [97:97] is the sub-list for extension extendee
+	0,   // [0:97] is the sub-list for field type_name
 }
 
 func init() { file_ggen_marketplace_v1_marketplace_proto_init() }
@@ -7468,7 +7745,7 @@ func file_ggen_marketplace_v1_marketplace_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ggen_marketplace_v1_marketplace_proto_rawDesc), len(file_ggen_marketplace_v1_marketplace_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   94,
+			NumMessages:   97,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
