@@ -21,20 +21,28 @@ type commandLine struct {
 	help bool           // asked for, or the line ends before a command that does something
 
 	// The flags that matter even when the rest of the line makes no sense.
-	json, noColor, quiet, verbose bool
+	json, yaml, noColor, quiet, verbose bool
 }
 
 // normalize walks the command tree along args. Flags that every command has may
 // stand anywhere; a command's own come after its name.
 func normalize(app *cli.App, args []string) (commandLine, error) {
 	line := commandLine{}
-	for _, arg := range args[min(1, len(args)):] {
+	for i, arg := range args {
+		if i == 0 {
+			continue
+		}
 		if arg == "--" {
 			break
 		}
 		switch name, value, given := strings.Cut(arg, "="); name {
 		case "--json":
 			line.json = isOn(value, given)
+		case "--format":
+			if !given && i+1 < len(args) {
+				value = args[i+1]
+			}
+			line.json, line.yaml = line.json || value == formatJSON, value == formatYAML
 		case "--no-color":
 			line.noColor = isOn(value, given)
 		case "--quiet", "-q":

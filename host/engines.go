@@ -105,6 +105,7 @@ func (c engineConfig) real() engine.Config {
 			Listen: c.Settings.Listen, Bootstrap: c.Settings.Bootstrap, DHTServer: c.Settings.DHTServer, IdleStop: c.Settings.IdleStop,
 			Memory: c.Settings.Memory, NetworkKey: c.Settings.NetworkKey, AllowPeers: c.Settings.AllowPeers, NoMDNS: c.Settings.NoMDNS,
 			Light: c.Settings.Light, SuperPeer: c.Settings.SuperPeer,
+			Location:     c.Settings.Location,
 			LookupFanout: c.Settings.LookupFanout, LookupConcurrency: c.Settings.LookupConcurrency,
 		},
 	}

@@ -489,6 +489,11 @@ func (s *folderSession) Peers(ctx context.Context, query shared.PeerQuery) (shar
 	peer := shared.Peer{
 		ID: "12D3KooWOther", Addresses: []string{"/ip4/192.0.2.1/tcp/4001"}, Connected: true, Reputation: fakeReputation, SuccessfulRetrievals: 3, FailedRetrievals: 1,
 		LastSeen: time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC), PackagesProvided: 2, AvgResponseTime: 12500 * time.Microsecond, Agent: "evil\x1b]0;agent\x07",
+		AvgBandwidth: 3 << 20, ReceivedBytes: 5 << 20, Downloads: 1, Outcomes: map[string]int64{"delivered": 3, "stalled": 1, "evil\x1b": 1},
+		Score:     []shared.ScorePart{{Name: "reliability", Value: 0.75, Weight: 0.5}, {Name: "response", Value: 0.9, Weight: 0.2}},
+		FirstSeen: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), LastSuccess: time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC),
+		LastFailure: time.Date(2026, 2, 3, 4, 5, 7, 0, time.UTC), LastFailureKind: "stalled", FailuresInRow: 1,
+		RestsUntil: time.Date(2026, 2, 3, 4, 5, 37, 0, time.UTC), Location: &shared.Location{Latitude: 48, Longitude: 12, Region: "eu-central"},
 	}
 	if query.ID != "" && query.ID != peer.ID || query.MinReputation > peer.Reputation {
 		return shared.PeerList{}, s.fault(ctx, "peers")

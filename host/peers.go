@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -10,13 +12,28 @@ import (
 	"ggen.dev/marketplace/shared"
 )
 
+// The forms of a list of peers.
+const (
+	formatTable = "table"
+	formatJSON  = "json"
+	formatYAML  = "yaml"
+)
+
 func (p *program) peerListCommand() *cli.Command {
 	return p.leaf(&cli.Command{
 		Name: "peer-list", Usage: "list other peers and what is known of them",
+		Description: `A reputation is what this peer has seen itself, between 0 and 1: half of it is
+whether a peer delivers, a fifth each how soon it answers and how much it sends,
+and a tenth when it last did and how near it is. "p2p peer-info" shows the parts.
+With --verbose there are more columns.`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "connected", Usage: "only peers that are connected now"},
 			&cli.Float64Flag{Name: "min-reputation", Usage: "only peers with a reputation of at least `R` (0 to 1; a stranger has 0.5)"},
+			&cli.StringFlag{Name: "sort", Usage: "list them by `ORDER`: reputation, response, bandwidth, last-seen or id (default: connected ones first, then by reputation)"},
+			&cli.StringFlag{Name: "format", Usage: "print them as `FORM`: table (default), json (as --json) or yaml"},
 		},
+		UsageText: `ggen marketplace p2p peer-list --min-reputation 0.6 --sort bandwidth
+ggen marketplace p2p peer-list --format yaml`,
 	}, arity{0, 0}, peerList)
 }
 
@@ -25,17 +42,60 @@ func peerList(ctx context.Context, v *invocation) error {
 	if !(query.MinReputation >= 0 && query.MinReputation <= 1) {
 		return usage("--min-reputation %v is not between 0 and 1", query.MinReputation)
 	}
+	by := v.flags.String("sort")
+	before, known := peerOrders[by]
+	if !known && by != "" {
+		return usage("--sort %s is no order of peers", by).WithHint("choose reputation, response, bandwidth, last-seen or id")
+	}
+	if err := v.chooseFormat(); err != nil {
+		return err
+	}
 	return v.withEngine(ctx, func(s session) error {
 		peers, err := s.Peers(ctx, query)
 		if err != nil {
 			return err
 		}
+		if before != nil {
+			slices.SortStableFunc(peers.Peers, func(a, b shared.Peer) int { return cmp.Or(before(a, b), cmp.Compare(a.ID, b.ID)) })
+		}
 		return v.Print(render.NewPeers(peers))
 	})
 }
 
+// chooseFormat has the result printed in the form that --format names.
+func (v *invocation) chooseFormat() error {
+	switch form := v.flags.String("format"); {
+	case v.JSON && form != "" && form != formatJSON:
+		return usage("--json and --format %s contradict each other", form)
+	case form == formatJSON:
+		v.JSON = true
+	case form == formatYAML:
+		v.YAML = true
+	case form != "" && form != formatTable:
+		return usage("there is no format %q", form).WithHint("choose table, json or yaml")
+	}
+	return nil
+}
+
+// peerOrders put the best first. What was never measured comes after what was.
+var peerOrders = map[string]func(a, b shared.Peer) int{
+	"reputation": func(a, b shared.Peer) int { return cmp.Compare(b.Reputation, a.Reputation) },
+	"response": func(a, b shared.Peer) int {
+		return cmp.Compare(uint64(a.AvgResponseTime)-1, uint64(b.AvgResponseTime)-1) // 0 becomes the longest
+	},
+	"bandwidth": func(a, b shared.Peer) int { return cmp.Compare(b.AvgBandwidth, a.AvgBandwidth) },
+	"last-seen": func(a, b shared.Peer) int { return b.LastSeen.Compare(a.LastSeen) },
+	"id":        func(a, b shared.Peer) int { return cmp.Compare(a.ID, b.ID) },
+}
+
 func (p *program) peerInfoCommand() *cli.Command {
-	return p.leaf(&cli.Command{Name: "peer-info", Usage: "show what is known of one peer", ArgsUsage: "PEER-ID"}, arity{1, 1}, peerInfo)
+	return p.leaf(&cli.Command{
+		Name: "peer-info", Usage: "show what is known of one peer", ArgsUsage: "PEER-ID",
+		Description: `Shows a peer's reputation with its parts: value times weight, summed, is the
+reputation. With --full also the history behind it: how many dealings went how, the
+averages, when it last delivered and failed, rests and bans. --json has all of it.`,
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "full", Usage: "show the history behind the reputation, too"}},
+	}, arity{1, 1}, peerInfo)
 }
 
 // maxPeerID bounds what is sent to an engine as a peer's ID; real ones have about 50.
@@ -53,7 +113,11 @@ func peerInfo(ctx context.Context, v *invocation) error {
 		}
 		for _, peer := range peers.Peers {
 			if peer.ID == id {
-				return v.Print(render.NewPeer(peer))
+				doc := render.NewPeer(peer)
+				if v.flags.Bool("full") {
+					doc = doc.WithHistory()
+				}
+				return v.Print(doc)
 			}
 		}
 		return shared.NewError(shared.ReasonNotFound, "peer %s is not known here", id).

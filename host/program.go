@@ -36,6 +36,7 @@ func (p *program) run(ctx context.Context) exitCode {
 	app := p.app()
 	line, err := normalize(app, p.args)
 	out := p.output(line.json, line.noColor, line.quiet, line.verbose)
+	out.YAML = line.yaml && !line.json
 	switch {
 	case err != nil:
 	case line.help:

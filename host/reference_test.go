@@ -60,6 +60,7 @@ func reference(t *testing.T, app *cli.App) []byte {
 		{project.EnvSuper, "super_peer = true", "offer to answer for light peers"},
 		{"", "lookup_fanout = 5", "how many peers a lookup in the network asks at first"},
 		{"", "lookup_concurrency = 10", "how many peers a lookup asks at most at once"},
+		{"", "`[location]`: latitude = 48.1, longitude = 11.6, region = \"eu\"", "a table of its own, and not in a project's file: where this machine is, in degrees. It is rounded to whole ones and told to every peer; without it nobody is told, see PEERS.md"},
 		{"", "idle_stop = \"10m\"", "how long an engine that is not used stays"},
 		{project.EnvMemory, "memory_limit = \"512MiB\"", "how much memory the engine may use, at least 256MiB; default no limit"},
 		{project.EnvPolicy, "trust_policy = \"allow-list\"", "whom packages may come from: `tofu` (default) or `allow-list`, see TRUST.md; the strictest of all sources counts"},

@@ -104,6 +104,11 @@ func parseSpec(args []string, stderr io.Writer) (spec launch.Spec, debugging boo
 	flags.Var((*list)(&spec.Settings.AllowPeers), "allow-peer", "ID of a peer that may connect; with one, nobody else may (repeatable)")
 	flags.IntVar(&spec.Settings.LookupFanout, "lookup-fanout", 0, "peers that a lookup asks at first; 0: 5")
 	flags.IntVar(&spec.Settings.LookupConcurrency, "lookup-concurrency", 0, "peers that a lookup asks at most at once; 0: 10")
+	flags.Func("location", "LATITUDE,LONGITUDE,REGION of this machine in whole degrees, for every peer to know", func(text string) error {
+		l, err := launch.ParseLocation(text)
+		spec.Settings.Location = &l
+		return err
+	})
 	flags.BoolVar(&spec.Settings.Light, "light", false, "keep no catalogue, ask other peers")
 	flags.BoolVar(&spec.Settings.SuperPeer, "super-peer", false, "answer for light peers, and say so")
 	flags.BoolVar(&spec.Settings.NoMDNS, "no-mdns", false, "do not look for peers in the local network")

@@ -137,11 +137,16 @@ func takeLock(ctx context.Context, spec launch.Spec) (*flock.Flock, error) {
 }
 
 func open(ctx context.Context, spec launch.Spec, log *slog.Logger) (*p2p.Engine, error) {
+	var location *p2p.Location
+	if l := spec.Settings.Location; l != nil {
+		location = &p2p.Location{Latitude: float64(l.Latitude), Longitude: float64(l.Longitude), Region: l.Region}
+	}
 	return p2p.Open(ctx, p2p.Config{
 		Home: spec.Home, Listen: spec.Settings.Listen, Bootstrap: spec.Settings.Bootstrap,
 		DHTServer: spec.Settings.DHTServer, Network: spec.Settings.Network, Version: version, Logger: log,
 		NetworkKey: spec.Settings.NetworkKey, AllowPeers: spec.Settings.AllowPeers, Local: !spec.Settings.NoMDNS,
-		Light: spec.Settings.Light, SuperPeer: spec.Settings.SuperPeer,
+		Location: location,
+		Light:    spec.Settings.Light, SuperPeer: spec.Settings.SuperPeer,
 		LookupFanout: spec.Settings.LookupFanout, LookupConcurrency: spec.Settings.LookupConcurrency,
 	})
 }

@@ -170,6 +170,9 @@ func arguments(spec launch.Spec) []string {
 			args = append(args, flag, strconv.Itoa(n))
 		}
 	}
+	if spec.Settings.Location != nil {
+		args = append(args, "-location", spec.Settings.Location.String())
+	}
 	if spec.Settings.IdleStop > 0 {
 		args = append(args, "-idle", spec.Settings.IdleStop.String())
 	}

@@ -389,6 +389,21 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
+	for _, text := range []string{
+		"[location]\nlatitude = 48.1", "[location]\nregion = \"eu\"", "[location]\nlatitude = 91\nlongitude = 0", "[location]\nlatitude = nan\nlongitude = 0",
+		"[location]\nlatitude = 1\nlongitude = 2\nregion = \"Große\"", "location = 1",
+	} {
+		if _, err := ParseSettings("config.toml", []byte(text)); !errors.Is(err, shared.ReasonInvalidArgument) {
+			t.Errorf("%q: %v", text, err)
+		}
+		if g, err := ParseSettings("ggen.toml", []byte(text)); err != nil || g.Location != nil {
+			t.Errorf("a project's %q: %+v, %v", text, g.Location, err)
+		}
+	}
+	g, err := ParseSettings("config.toml", []byte("[location]\nlatitude = 48.137\nlongitude = -11.575\nregion = \"eu-central\""))
+	if err != nil || Merge(Given{}, g).Location == nil || Merge(Given{}, g).Location.String() != "48,-12,eu-central" {
+		t.Errorf("%+v, %v", g.Location, err)
+	}
 	if g, err := FromFile(filepath.Join(t.TempDir(), "none"), false); err != nil || g.Listen != nil {
 		t.Errorf("%+v, %v", g, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,6 +66,8 @@ type Settings struct {
 
 	LookupFanout      int // peers that a lookup asks at first; 0: 5
 	LookupConcurrency int // and at most at once; 0: 10
+
+	Location *launch.Location // about where this machine is, for every peer to know; nil: none does
 }
 
 // Given is one source's settings; what is nil is left to the next source.
@@ -83,6 +86,8 @@ type Given struct {
 
 	LookupFanout      int // 0 leaves it to the next source
 	LookupConcurrency int
+
+	Location *launch.Location
 
 	Policy   shared.TrustPolicy // empty leaves it to the next source
 	MinAge   time.Duration      // of releases; 0 leaves it to the next source
@@ -122,6 +127,9 @@ func Merge(sources ...Given) Settings {
 			memory = g.Memory
 		}
 		s.NetworkKey = cmp.Or(s.NetworkKey, g.NetworkKey)
+		if s.Location == nil {
+			s.Location = g.Location
+		}
 		s.LookupFanout = cmp.Or(s.LookupFanout, g.LookupFanout)
 		s.LookupConcurrency = cmp.Or(s.LookupConcurrency, g.LookupConcurrency)
 		if s.AllowPeers == nil {
@@ -227,8 +235,8 @@ func parseMemory(text string) (int64, error) {
 	return int64(size), nil
 }
 
-// FromFile reads the table [marketplace] of a ggen.toml or config.toml; other
-// tables and keys are not ours and do not matter. A file that is not there gives
+// FromFile reads the tables [marketplace] and [location] of a ggen.toml or config.toml;
+// other tables and keys are not ours and do not matter. A file that is not there gives
 // nothing unless it is required. Errors: INVALID_ARGUMENT, STORAGE.
 func FromFile(file string, required bool) (Given, error) {
 	info, err := os.Stat(file)
@@ -346,10 +354,14 @@ func ParseSettings(file string, data []byte) (Given, error) {
 	if err := knownKeys(file, data); err != nil {
 		return Given{}, err
 	}
+	location, err := parseLocation(file, data)
+	if err != nil {
+		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: [location]: %w", file, err)
+	}
 	table := document.Marketplace
 	g := Given{
 		Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer, AllowPeers: table.Allow, MDNS: table.MDNS, Light: table.Light, SuperPeer: table.Super,
-		LookupFanout: table.Fanout, LookupConcurrency: table.AtOnce,
+		LookupFanout: table.Fanout, LookupConcurrency: table.AtOnce, Location: location,
 	}
 	if g.NetworkKey = table.Key; g.NetworkKey != "" && !filepath.IsAbs(g.NetworkKey) {
 		g.NetworkKey = filepath.Join(filepath.Dir(file), g.NetworkKey)
@@ -368,7 +380,7 @@ func ParseSettings(file string, data []byte) (Given, error) {
 		}
 		g.Memory = &size
 	}
-	err := g.readRules(table.Policy, table.MinAge, "trust_policy", "min_age")
+	err = g.readRules(table.Policy, table.MinAge, "trust_policy", "min_age")
 	if err == nil {
 		err = g.readLimits(table.MaxFiles, table.MaxSize)
 	}
@@ -376,6 +388,44 @@ func ParseSettings(file string, data []byte) (Given, error) {
 		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: %w", file, err)
 	}
 	return g, nil
+}
+
+// locationTable is the table [location]. It is only what somebody wants to tell: without
+// both coordinates nothing is.
+type locationTable struct {
+	Latitude  *float64 `toml:"latitude"`
+	Longitude *float64 `toml:"longitude"`
+	Region    string   `toml:"region"`
+}
+
+// parseLocation reads the table of a user's settings. A project's file has no say in it: a
+// project that somebody sent must not tell others where this machine is.
+func parseLocation(file string, data []byte) (*launch.Location, error) {
+	if filepath.Base(file) == ManifestName {
+		return nil, nil
+	}
+	var document struct {
+		Location locationTable `toml:"location"`
+	}
+	if err := toml.Unmarshal(data, &document); err != nil {
+		return nil, err
+	}
+	return document.Location.rounded()
+}
+
+// rounded is the location to whole degrees, a square of up to 111 km: what is finer never
+// leaves the file. nil without a table.
+func (t locationTable) rounded() (*launch.Location, error) {
+	switch {
+	case t.Latitude == nil && t.Longitude == nil && t.Region == "":
+		return nil, nil
+	case t.Latitude == nil || t.Longitude == nil:
+		return nil, errors.New("it needs latitude and longitude, in degrees")
+	case !(math.Abs(*t.Latitude) <= 90 && math.Abs(*t.Longitude) <= 180): // NaN, too
+		return nil, fmt.Errorf("%v degrees north, %v east: latitudes end at 90, longitudes at 180", *t.Latitude, *t.Longitude)
+	}
+	l := &launch.Location{Latitude: int(math.Round(*t.Latitude)), Longitude: int(math.Round(*t.Longitude)), Region: t.Region}
+	return l, l.Check()
 }
 
 // Home finds the home of ggen: the flag, the environment, or ~/.ggen; always

@@ -3,6 +3,7 @@ package render
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -164,12 +165,43 @@ type Peer struct {
 	Addresses            []string   `json:"addresses"`             // known multiaddrs
 	Agent                string     `json:"agent"`                 // what its software calls itself
 	Connected            bool       `json:"connected"`             // connected now
-	Reputation           float64    `json:"reputation"`            // 0 to 1; 0.5 for a stranger
+	Reputation           float64    `json:"reputation"`            // 0 to 1; 0.5 for a stranger, 0 for a banned peer
 	SuccessfulRetrievals int64      `json:"successful_retrievals"` // downloads from it that succeeded
 	FailedRetrievals     int64      `json:"failed_retrievals"`     // downloads from it that failed
 	LastSeen             *time.Time `json:"last_seen"`             // null if never
-	PackagesProvided     int        `json:"packages_provided"`     // releases that it is known to hold
-	AvgResponseTimeMS    float64    `json:"avg_response_time_ms"`  // moving average, in milliseconds; 0 if unknown
+	PackagesProvided     int        `json:"packages_provided"`     // packages that it is known to hold
+	AvgResponseTimeMS    float64    `json:"avg_response_time_ms"`  // moving average of the time to the first byte, in milliseconds; 0 if unknown
+	AvgBandwidth         float64    `json:"avg_bandwidth"`         // moving average in bytes a second; 0 if unknown
+
+	Score           []ScorePart      `json:"score"`             // what the reputation is made of: the sum of values times weights
+	Outcomes        map[string]int64 `json:"outcomes"`          // how many dealings went how: delivered, absent, busy, unreachable, disconnected, stalled, failed, flooded, malformed or wrong-content
+	ReceivedBytes   int64            `json:"received_bytes"`    // verified content from it
+	Downloads       int              `json:"downloads"`         // from it, now
+	FirstSeen       *time.Time       `json:"first_seen"`        // null if never
+	LastSuccess     *time.Time       `json:"last_success"`      // null if never
+	LastFailure     *time.Time       `json:"last_failure"`      // null if never
+	LastFailureKind string           `json:"last_failure_kind"` // as in outcomes; empty if there was none
+	FailuresInRow   int              `json:"failures_in_row"`   // since the last success
+	RestsUntil      *time.Time       `json:"rests_until"`       // until then it is asked after all others, because it has failed; null if it is not
+	BannedUntil     *time.Time       `json:"banned_until"`      // until then there is no connection with it; null if it is not banned
+	BannedFor       string           `json:"banned_for"`        // as in outcomes; empty if it is not banned
+	Location        *Location        `json:"location"`          // about where it says it is; null if it does not
+
+	history bool // the text shows the history, too
+}
+
+// ScorePart is one part of a reputation.
+type ScorePart struct {
+	Part   string  `json:"part"`   // reliability, response, bandwidth, recency or nearness
+	Value  float64 `json:"value"`  // 0 to 1; 0.5 if nothing is known
+	Weight float64 `json:"weight"` // 0 to 1; all of them sum to 1
+}
+
+// Location is a place, to the degree.
+type Location struct {
+	Latitude  int    `json:"latitude"`  // degrees north
+	Longitude int    `json:"longitude"` // degrees east
+	Region    string `json:"region"`    // a name; may be empty
 }
 
 // Peers is a list of other nodes.
@@ -180,11 +212,28 @@ type Peers struct {
 
 // NewPeer takes over what is known of one node.
 func NewPeer(p shared.Peer) Peer {
-	return Peer{
+	d := Peer{
 		PeerID: p.ID, Addresses: orEmpty(p.Addresses), Agent: p.Agent, Connected: p.Connected, Reputation: p.Reputation,
 		SuccessfulRetrievals: p.SuccessfulRetrievals, FailedRetrievals: p.FailedRetrievals, LastSeen: stamp(p.LastSeen),
 		PackagesProvided: p.PackagesProvided, AvgResponseTimeMS: float64(p.AvgResponseTime) / float64(time.Millisecond),
+		AvgBandwidth: p.AvgBandwidth, Score: []ScorePart{}, Outcomes: map[string]int64{}, ReceivedBytes: p.ReceivedBytes, Downloads: p.Downloads,
+		FirstSeen: stamp(p.FirstSeen), LastSuccess: stamp(p.LastSuccess), LastFailure: stamp(p.LastFailure), LastFailureKind: p.LastFailureKind,
+		FailuresInRow: p.FailuresInRow, RestsUntil: stamp(p.RestsUntil), BannedUntil: stamp(p.BannedUntil), BannedFor: p.BannedFor,
 	}
+	for _, part := range p.Score {
+		d.Score = append(d.Score, ScorePart{Part: part.Name, Value: part.Value, Weight: part.Weight})
+	}
+	maps.Copy(d.Outcomes, p.Outcomes)
+	if l := p.Location; l != nil {
+		d.Location = &Location{Latitude: l.Latitude, Longitude: l.Longitude, Region: l.Region}
+	}
+	return d
+}
+
+// WithHistory is the same node, with its history in the text as well.
+func (d Peer) WithHistory() Peer {
+	d.history = true
+	return d
 }
 
 // NewPeers takes over a list.
@@ -200,19 +249,34 @@ func NewPeers(list shared.PeerList) Peers {
 func (d Peers) Text(p *Page) {
 	rows := make([][]string, 0, len(d.Peers))
 	for _, peer := range d.Peers {
-		state := "known"
-		if peer.Connected {
-			state = "connected"
+		row := []string{
+			peer.PeerID, peer.state(), fmt.Sprintf("%.2f", peer.Reputation),
+			fmt.Sprintf("%d/%d", peer.SuccessfulRetrievals, peer.SuccessfulRetrievals+peer.FailedRetrievals), peer.responseTime(),
 		}
-		rows = append(rows, []string{
-			peer.PeerID, state, fmt.Sprintf("%.2f", peer.Reputation),
-			fmt.Sprintf("%d/%d", peer.SuccessfulRetrievals, peer.SuccessfulRetrievals+peer.FailedRetrievals), peer.responseTime(), strings.Join(peer.Addresses[:min(1, len(peer.Addresses))], ""),
-		})
+		if p.Verbose {
+			row = append(row, peer.bandwidth(), Bytes(peer.ReceivedBytes), fmt.Sprint(peer.PackagesProvided), clock(peer.LastSeen))
+		}
+		rows = append(rows, append(row, strings.Join(peer.Addresses[:min(1, len(peer.Addresses))], "")))
 	}
-	p.Table([]string{"PEER", "STATE", "REPUTATION", "GOOD/ALL", "ANSWERS IN", "ADDRESS"}, rows)
+	header := []string{"PEER", "STATE", "REPUTATION", "GOOD/ALL", "ANSWERS IN"}
+	if p.Verbose {
+		header = append(header, "SENDS", "RECEIVED", "PACKAGES", "LAST SEEN")
+	}
+	p.Table(append(header, "ADDRESS"), rows)
 	if len(rows) == 0 {
 		p.Line("No peers are known.")
 	}
+}
+
+// state is how a peer stands in one word.
+func (d Peer) state() string {
+	switch {
+	case d.BannedUntil != nil:
+		return "banned"
+	case d.Connected:
+		return "connected"
+	}
+	return "known"
 }
 
 func (d Peer) responseTime() string {
@@ -222,20 +286,81 @@ func (d Peer) responseTime() string {
 	return fmt.Sprintf("%.0f ms", d.AvgResponseTimeMS)
 }
 
+func (d Peer) bandwidth() string {
+	if d.AvgBandwidth <= 0 {
+		return "-"
+	}
+	return Bytes(int64(min(d.AvgBandwidth, 1<<50))) + "/s"
+}
+
+// clock is a time for people; none is empty.
+func clock(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.Format(time.RFC3339)
+}
+
+// until is a time to come, and what for, for people; none is empty.
+func until(t *time.Time, why string) string {
+	if t == nil {
+		return ""
+	}
+	text := "until " + clock(t)
+	if why != "" {
+		text += ", for " + why
+	}
+	return text
+}
+
 // Text implements [Document].
 func (d Peer) Text(p *Page) {
-	connected, seen := "no", ""
+	connected := "no"
 	if d.Connected {
 		connected = "yes"
 	}
-	if d.LastSeen != nil {
-		seen = d.LastSeen.Format(time.RFC3339)
+	place := ""
+	if l := d.Location; l != nil {
+		place = strings.TrimSpace(fmt.Sprintf("%d° north, %d° east %s", l.Latitude, l.Longitude, l.Region)) + " (as it says)"
 	}
-	p.Fields(slices.Concat([]string{"Peer ID", d.PeerID, "Agent", d.Agent, "Connected", connected, "Last seen", seen}, each("Address", d.Addresses), []string{
+	p.Fields(slices.Concat([]string{"Peer ID", d.PeerID, "Agent", d.Agent, "Connected", connected, "Last seen", clock(d.LastSeen), "Place", place}, each("Address", d.Addresses), []string{
 		"Reputation", fmt.Sprintf("%.2f of 1", d.Reputation),
+		"Banned", until(d.BannedUntil, d.BannedFor), "Rests", until(d.RestsUntil, ""),
 		"Retrievals", fmt.Sprintf("%d good, %d failed", d.SuccessfulRetrievals, d.FailedRetrievals),
-		"Answers in", d.responseTime(), "Provides", plural(d.PackagesProvided, "package", "packages"),
+		"Answers in", d.responseTime(), "Sends", d.bandwidth(), "Provides", plural(d.PackagesProvided, "package", "packages"),
 	})...)
+	if len(d.Score) > 0 {
+		p.Line("")
+		rows := make([][]string, 0, len(d.Score))
+		for _, part := range d.Score {
+			rows = append(rows, []string{part.Part, fmt.Sprintf("%.2f", part.Value), fmt.Sprintf("%.2f", part.Weight), fmt.Sprintf("%.3f", part.Value*part.Weight)})
+		}
+		p.Table([]string{"PART", "VALUE", "WEIGHT", "MAKES"}, rows)
+	}
+	if d.history {
+		d.textHistory(p)
+	}
+}
+
+// textHistory is what the reputation comes from.
+func (d Peer) textHistory(p *Page) {
+	p.Line("")
+	row := ""
+	if d.FailuresInRow > 0 {
+		row = fmt.Sprintf(", %d in a row", d.FailuresInRow)
+	}
+	failed := ""
+	if d.LastFailure != nil {
+		failed = clock(d.LastFailure) + " (" + d.LastFailureKind + row + ")"
+	}
+	fields := []string{
+		"First seen", clock(d.FirstSeen), "Last success", clock(d.LastSuccess), "Last failure", failed,
+		"Received", Bytes(d.ReceivedBytes), "Downloads", fmt.Sprintf("%d now", d.Downloads),
+	}
+	for _, outcome := range sortedKeys(d.Outcomes) {
+		fields = append(fields, outcome, fmt.Sprint(d.Outcomes[outcome]))
+	}
+	p.Fields(fields...)
 }
 
 // Dialled is what happened to one bootstrap address.

@@ -34,6 +34,7 @@ type Output struct {
 	Err io.Writer // everything else
 
 	JSON     bool // results as one line of JSON
+	YAML     bool // results as one document of YAML, with the fields of the JSON
 	Quiet    bool // no progress and no remarks of severity info; results without decoration
 	Verbose  bool // more detail in remarks
 	Color    bool // Out understands colours
@@ -53,17 +54,26 @@ func (o *Output) Aside(doc Document) {
 
 // Print writes a result. JSON is exactly one line.
 func (o *Output) Print(doc Document) error {
-	var b bytes.Buffer
-	if o.JSON {
-		line, err := encode(doc)
-		if err != nil {
-			return err
-		}
-		b.Write(line)
-	} else {
-		doc.Text(&Page{b: &b, Output: o})
+	if o.JSON || o.YAML {
+		return o.printData(doc)
 	}
+	var b bytes.Buffer
+	doc.Text(&Page{b: &b, Output: o})
 	_, err := o.Out.Write(b.Bytes())
+	return err
+}
+
+// printData writes something for a program.
+func (o *Output) printData(v any) error {
+	form := encode
+	if o.YAML {
+		form = encodeYAML
+	}
+	data, err := form(v)
+	if err != nil {
+		return err
+	}
+	_, err = o.Out.Write(data)
 	return err
 }
 
@@ -120,15 +130,11 @@ func NewErrorFields(e *shared.Error) *ErrorFields {
 	return &ErrorFields{Reason: e.Reason, Message: e.Message, Hint: e.Hint, Retryable: e.Retryable, Metadata: e.Metadata}
 }
 
-// Fail says on Err what went wrong and what to do. With JSON, and unless a result
+// Fail says on Err what went wrong and what to do. With JSON or YAML, and unless a result
 // was printed already, the error is also the one document on Out.
 func (o *Output) Fail(e *shared.Error, printed bool) error {
-	if o.JSON && !printed {
-		line, err := encode(Failure{Error: *NewErrorFields(e)})
-		if err != nil {
-			return err
-		}
-		if _, err := o.Out.Write(line); err != nil {
+	if (o.JSON || o.YAML) && !printed {
+		if err := o.printData(Failure{Error: *NewErrorFields(e)}); err != nil {
 			return err
 		}
 	}

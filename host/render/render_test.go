@@ -84,7 +84,10 @@ func documents() []Document {
 		NotRunning(),
 		NewStatus(shared.NodeStatus{PeerID: h, ListenAddresses: []string{h}, DHTMode: h, Reachability: h, Version: h, StartedAt: time.Unix(1, 0)}, shared.EngineInfo{}, time.Unix(2, 0)),
 		NewPeers(shared.PeerList{Peers: []shared.Peer{{ID: h, Addresses: []string{h}, Agent: h}}}),
-		NewPeer(shared.Peer{ID: h, Addresses: []string{h}, Agent: h, LastSeen: time.Unix(1, 0)}),
+		NewPeer(shared.Peer{
+			ID: h, Addresses: []string{h}, Agent: h, LastSeen: time.Unix(1, 0), LastFailure: time.Unix(1, 0), LastFailureKind: h, BannedUntil: time.Unix(1, 0), BannedFor: h,
+			Score: []shared.ScorePart{{Name: h}}, Outcomes: map[string]int64{h: 1}, Location: &shared.Location{Region: h},
+		}).WithHistory(),
 		NewBootstrap([]shared.DialOutcome{{Address: h, PeerID: h, Err: shared.NewError(shared.ReasonTimeout, "%s", h)}, {Address: h}}),
 		Plugins{Plugins: []Plugin{{Path: h, Version: h, Why: h, Source: h, OS: h, Arch: h, Signature: h, Fix: h}}},
 		PluginVerify{Plugins: []VerifiedPlugin{{Path: h, Version: h, Problem: h, Fix: h, OS: h}, {Path: h, OK: true}}},

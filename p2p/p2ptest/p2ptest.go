@@ -17,6 +17,7 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/x/simlibp2p"
 	"github.com/marcopolo/simnet"
@@ -28,6 +29,8 @@ import (
 type Links struct {
 	Latency time.Duration // one way, between any two hosts; default 20 ms
 	Mbps    int           // of each host's uplink and downlink; default 100
+	// Rate overrides Mbps for a host, by number, with [Network.Host].
+	Rate func(host int) (mbps int)
 	// Between overrides Latency for packets from one host to another, by number.
 	Between func(from, to int) time.Duration
 }
@@ -90,14 +93,37 @@ func (n *Network) ListenIn(i, k int) []string {
 // Options put a host on the network; use them once for each host. Connections
 // are not limited by the resource manager, which would take a whole simulation
 // behind one process for an attack.
-func (n *Network) Options() []libp2p.Option {
-	link := simnet.LinkSettings{BitsPerSecond: n.links.Mbps * simlibp2p.OneMbps}
+func (n *Network) Options() []libp2p.Option { return n.options(n.links.Mbps) }
+
+func (n *Network) options(mbps int) []libp2p.Option {
+	link := simnet.LinkSettings{BitsPerSecond: mbps * simlibp2p.OneMbps}
 	return []libp2p.Option{
 		simlibp2p.QUICSimnet(n.sim, simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}),
 		// It never comes to rest, and virtual time only passes when all rest.
 		libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.ResourceManager(&network.NullResourceManager{}),
 	}
+}
+
+// Host opens a libp2p host without anything above it, as host number i, and closes it with
+// the test.
+func (n *Network) Host(tb testing.TB, i int) host.Host {
+	tb.Helper()
+	mbps := n.links.Mbps
+	if n.links.Rate != nil {
+		mbps = n.links.Rate(i)
+	}
+	options := []libp2p.Option{libp2p.Identity(Identity(tb)), libp2p.ListenAddrStrings(n.Listen(i)...), libp2p.DisableRelay(), libp2p.DisableMetrics()}
+	h, err := libp2p.New(append(options, n.options(mbps)...)...)
+	if err != nil {
+		tb.Fatalf("open host %d: %v", i, err)
+	}
+	tb.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			tb.Errorf("close host %d: %v", i, err)
+		}
+	})
+	return h
 }
 
 // Config completes cfg for host number i: a new identity unless it has one, its

@@ -114,12 +114,16 @@ func (s *Selector) InFlight(peer string) int {
 // place is a candidate on its way to a place in the order.
 type place struct {
 	Candidate
-	key float64
+	expected, key float64
 }
 
-// Order puts candidates into the order in which to ask them for content of a size. No
-// candidate is left out.
-func (s *Selector) Order(candidates []Candidate, bytes int64) []string {
+// Order puts candidates into the order in which to ask them for content of a size, of
+// whom so many are asked at once. No candidate is left out.
+//
+// Of several who are asked at once, the last one is somebody untried, as long as there is
+// one: the others do the work if it is slow. If only one is asked, it is at times not
+// the best; the better it may be, the more often.
+func (s *Selector) Order(candidates []Candidate, bytes int64, atOnce int) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	response, pace := typical(candidates)
@@ -133,8 +137,8 @@ func (s *Selector) Order(candidates []Candidate, bytes int64) []string {
 		}
 		// Sorting by keys with noise of Gumbel's distribution draws without replacement
 		// by the odds that sharpness gives.
-		key := sharpness*math.Log(expected(c, bytes, s.inFlight[c.ID])) + math.Log(s.rand.ExpFloat64()+math.SmallestNonzeroFloat64)
-		order[i] = place{c, key}
+		t := expected(c, bytes, s.inFlight[c.ID])
+		order[i] = place{c, t, sharpness*math.Log(t) + math.Log(s.rand.ExpFloat64()+math.SmallestNonzeroFloat64)}
 	}
 	slices.SortStableFunc(order, func(a, b place) int {
 		if a.Rests != b.Rests {
@@ -145,8 +149,16 @@ func (s *Selector) Order(candidates []Candidate, bytes int64) []string {
 		}
 		return cmp.Compare(a.key, b.key)
 	})
-	if s.rand.Float64() < explore {
-		s.advance(order)
+	switch {
+	case atOnce > 1 && len(order) > atOnce:
+		s.advance(order, atOnce-1, func(p place) float64 {
+			if p.Dealings >= 1 {
+				return 0
+			}
+			return 1 / p.expected
+		})
+	case atOnce <= 1 && s.rand.Float64() < explore:
+		s.advance(order, 0, func(p place) float64 { return 1 / (p.expected * p.expected * (1 + max(p.Dealings, 0))) })
 	}
 	order = spread(order)
 	ids := make([]string, len(order))
@@ -200,24 +212,23 @@ func quarter[T cmp.Ordered](values []T, otherwise T) T {
 	return values[len(values)/4]
 }
 
-// advance puts a peer first that would not be: the less it was dealt with, the likelier.
-func (s *Selector) advance(order []place) {
+// advance puts one of the peers behind a place there, by odds that are their weights.
+// Nobody goes there who rests or fails.
+func (s *Selector) advance(order []place, to int, weight func(p place) float64) {
 	total := 0.0
-	weight := func(p place) float64 {
-		if p.Rests || p.Confidence < leastConfidence {
-			return 0
+	odds := make([]float64, len(order))
+	for i := to; i < len(order); i++ {
+		if p := order[i]; !p.Rests && p.Confidence >= leastConfidence {
+			odds[i] = weight(p)
+			total += odds[i]
 		}
-		return 1 / (1 + max(p.Dealings, 0))
-	}
-	for _, p := range order {
-		total += weight(p)
 	}
 	point := s.rand.Float64() * total
-	for i, p := range order {
-		w := weight(p)
-		if point -= w; point < 0 && w > 0 {
-			copy(order[1:i+1], order[:i])
-			order[0] = p
+	for i := to; i < len(order); i++ {
+		if point -= odds[i]; point < 0 && odds[i] > 0 {
+			chosen := order[i]
+			copy(order[to+1:i+1], order[to:i])
+			order[to] = chosen
 			return
 		}
 	}

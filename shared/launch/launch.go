@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"ggen.dev/marketplace/shared"
@@ -62,6 +64,52 @@ type Settings struct {
 	// for light ones.
 	Light     bool `json:"light,omitempty"`
 	SuperPeer bool `json:"super_peer,omitempty"`
+	// Location is about where this machine is, if other peers may know. nil: they may not.
+	Location *Location `json:"location,omitempty"`
+}
+
+// Location is a place to the degree. Region is a name for people: a-z, 0-9 and '-', at most
+// [MaxRegion] bytes; it may be empty.
+type Location struct {
+	Latitude  int    `json:"latitude"` // north is positive
+	Longitude int    `json:"longitude"`
+	Region    string `json:"region,omitempty"`
+}
+
+// MaxRegion bounds the name of a region in bytes.
+const MaxRegion = 32
+
+// String is the location in one word: "48,12,eu-central", as the flag -location takes it.
+func (l Location) String() string { return fmt.Sprintf("%d,%d,%s", l.Latitude, l.Longitude, l.Region) }
+
+// ParseLocation reads what String gives.
+func ParseLocation(text string) (Location, error) {
+	var l Location
+	parts := strings.Split(text, ",")
+	if len(parts) != 3 {
+		return l, fmt.Errorf("%q is not a location: LATITUDE,LONGITUDE,REGION", text)
+	}
+	for i, into := range []*int{&l.Latitude, &l.Longitude} {
+		degrees, err := strconv.Atoi(parts[i])
+		if err != nil {
+			return l, fmt.Errorf("%q is not a location: degrees are whole numbers", text)
+		}
+		*into = degrees
+	}
+	l.Region = parts[2]
+	return l, l.Check()
+}
+
+// Check refuses what is no place on Earth, and a region that is no name.
+func (l Location) Check() error {
+	named := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' }
+	switch {
+	case l.Latitude < -90 || l.Latitude > 90 || l.Longitude < -180 || l.Longitude > 180:
+		return fmt.Errorf("%d degrees north, %d east: latitudes end at 90, longitudes at 180", l.Latitude, l.Longitude)
+	case len(l.Region) > MaxRegion || strings.ContainsFunc(l.Region, func(r rune) bool { return !named(r) }):
+		return fmt.Errorf("%q is no region: a-z, 0-9 and '-', at most %d bytes", l.Region[:min(len(l.Region), MaxRegion)], MaxRegion)
+	}
+	return nil
 }
 
 // Equal tells whether two settings mean the same.
@@ -75,6 +123,7 @@ func (s Settings) Equal(other Settings) bool {
 	return idle(s) == idle(other) && slices.Equal(s.Listen, other.Listen) && slices.Equal(s.Bootstrap, other.Bootstrap) &&
 		s.DHTServer == other.DHTServer && s.Network == other.Network && s.Memory == other.Memory &&
 		s.NetworkKey == other.NetworkKey && slices.Equal(s.AllowPeers, other.AllowPeers) && s.NoMDNS == other.NoMDNS &&
+		(s.Location == nil) == (other.Location == nil) && (s.Location == nil || *s.Location == *other.Location) &&
 		s.Light == other.Light && s.SuperPeer == other.SuperPeer &&
 		s.LookupFanout == other.LookupFanout && s.LookupConcurrency == other.LookupConcurrency
 }
