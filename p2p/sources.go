@@ -37,7 +37,7 @@ const (
 type sources struct {
 	host      host.Host
 	book      *reputation.Book
-	order     func(candidates []selection.Candidate, bytes int64, atOnce int) []string // selection.Selector's, but in comparisons
+	order     func(candidates []selection.Candidate, bytes int64) []string // selection.Selector's, but in comparisons
 	begin     func(peers ...string) (end func())
 	roundTrip func(p peer.ID) time.Duration // as far as it is known without asking; 0: it is not
 }
@@ -96,7 +96,7 @@ func (s *sources) ordered(peers []peer.AddrInfo, bytes int64, holds func(peer.ID
 		candidates = append(candidates, c)
 	}
 	var ordered []peer.AddrInfo
-	for _, id := range s.order(candidates, bytes, atFirst(bytes)) {
+	for _, id := range s.order(candidates, bytes) {
 		ordered = append(ordered, byName[id])
 	}
 	return ordered

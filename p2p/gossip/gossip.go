@@ -62,6 +62,11 @@ const (
 	// pass nothing on that is of no use to themselves, so they hardly ever send one.
 	uselessRate, uselessBurst = 10, 200
 
+	// floodAt is after how many messages beyond that a neighbour is reported: somebody who
+	// publishes hundreds of packages, while this node gets them in another way, makes its
+	// neighbours hand over hundreds of old heads without any fault of theirs.
+	floodAt = 1000
+
 	// maxNeighbours bounds the memory for who sent how much of that.
 	maxNeighbours = 1024
 
@@ -94,8 +99,8 @@ type Config struct {
 	// goroutines and may take its time; while 256 messages wait, more are lost.
 	// ctx ends when the topic closes. nil: the node announces and does not listen.
 	Deliver func(ctx context.Context, from peer.ID, data []byte)
-	// Flooding is told of a neighbour with each message by which it floods. It is called
-	// concurrently and must return soon. Default: nobody is told.
+	// Flooding is told of a neighbour that has sent 1,000 messages more of no use than are
+	// tolerated. It is called concurrently and must return soon. Default: nobody is told.
 	Flooding func(from peer.ID)
 	// Logger is told what happens. Default: discards.
 	Logger *slog.Logger
@@ -254,10 +259,12 @@ func (t *Topic) validate(ctx context.Context, from peer.ID, msg *pubsub.Message)
 		return pubsub.ValidationAccept
 	case verdict == Reject:
 		return pubsub.ValidationReject
-	case !t.useless.tolerable(from):
-		if t.cfg.Flooding != nil {
-			t.cfg.Flooding(from)
-		}
+	}
+	tolerable, flood := t.useless.count(from)
+	if flood && t.cfg.Flooding != nil {
+		t.cfg.Flooding(from)
+	}
+	if !tolerable {
 		return pubsub.ValidationReject
 	}
 	return pubsub.ValidationIgnore
@@ -266,22 +273,36 @@ func (t *Topic) validate(ctx context.Context, from peer.ID, msg *pubsub.Message)
 // useless counts the messages of each neighbour that were of no use.
 type useless struct {
 	mu   sync.Mutex // guards from
-	from map[peer.ID]*rate.Limiter
+	from map[peer.ID]*tally
 }
 
-// tolerable counts one more, and tells whether that is no flood yet.
-func (u *useless) tolerable(from peer.ID) bool {
+// tally is what one neighbour has sent.
+type tally struct {
+	limiter *rate.Limiter
+	beyond  int // what it did not let through, since the last report
+}
+
+// count counts one more. It tells whether that is still tolerable, and whether it is time
+// to report a flood.
+func (u *useless) count(from peer.ID) (tolerable, flood bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	limiter := u.from[from]
-	if limiter == nil {
+	sent := u.from[from]
+	if sent == nil {
 		if u.from == nil || len(u.from) >= maxNeighbours {
-			u.from = map[peer.ID]*rate.Limiter{}
+			u.from = map[peer.ID]*tally{}
 		}
-		limiter = rate.NewLimiter(uselessRate, uselessBurst)
-		u.from[from] = limiter
+		sent = &tally{limiter: rate.NewLimiter(uselessRate, uselessBurst)}
+		u.from[from] = sent
 	}
-	return limiter.Allow()
+	if sent.limiter.Allow() {
+		return true, false
+	}
+	if sent.beyond++; sent.beyond < floodAt {
+		return false, false
+	}
+	sent.beyond = 0
+	return false, true
 }
 
 // receive moves messages from the router, which drops them without a word when

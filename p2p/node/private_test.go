@@ -12,7 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,4 +207,29 @@ func TestOtherProgramsJoin(t *testing.T) {
 	if err := theirs.Connect(t.Context(), *info); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestRefusedPeersStayOut: neither side can connect to the other, and Expel ends what there
+// was. Others are let in.
+func TestRefusedPeersStayOut(t *testing.T) {
+	var refused atomic.Value // of peer.ID
+	refused.Store(peer.ID(""))
+	n := p2ptest.Open(t, onLoopback(t, node.Config{Refuse: func(p peer.ID) bool { return p == refused.Load() }}))
+	out := p2ptest.Open(t, onLoopback(t, node.Config{Bootstrap: n.Addresses()}))
+	in := p2ptest.Open(t, onLoopback(t, node.Config{Bootstrap: n.Addresses()}))
+	p2ptest.Eventually(t, "both are connected", func() bool { return len(n.Connected()) == 2 })
+	refused.Store(out.PeerID())
+	n.Expel(out.PeerID())
+	p2ptest.Eventually(t, "one is put out", func() bool { return slices.Equal(n.Connected(), []peer.ID{in.PeerID()}) })
+	outcome := n.Bootstrap(t.Context(), out.Addresses()[:1])[0]
+	if outcome.Err == nil || !strings.Contains(outcome.Err.Message, "no connections with this peer") {
+		t.Fatalf("dialling it gives %+v", outcome)
+	}
+	if outcome := out.Bootstrap(t.Context(), n.Addresses()[:1])[0]; outcome.Err == nil {
+		t.Fatal("it is let in again")
+	}
+	refused.Store(peer.ID(""))
+	p2ptest.Eventually(t, "it may come back", func() bool {
+		return out.Bootstrap(t.Context(), n.Addresses()[:1])[0].Err == nil
+	})
 }

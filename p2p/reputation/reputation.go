@@ -157,7 +157,10 @@ func (k *Book) Observe(peer string, outcome Outcome, bytes int64, took, firstByt
 		r.Counts[outcome]++
 		switch blame := outcome.blame(); {
 		case outcome == Success:
-			r.credit(now)
+			// Who has delivered something and then failed has failed: transfers say both.
+			if took <= 0 || r.LastFailure.Before(now.Add(-took)) {
+				r.credit(now)
+			}
 			r.Bytes += max(bytes, 0)
 			r.measure(now, bytes, took, firstByte)
 		case blame > 0:

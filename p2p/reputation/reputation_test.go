@@ -145,6 +145,24 @@ func TestWhoeverTurnsBadFallsFast(t *testing.T) {
 	}
 }
 
+// TestWhoeverDeliversAndThenFailsHasFailed: of such a download, transfers tell both.
+func TestWhoeverDeliversAndThenFailsHasFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := reputation.New()
+		wait(time.Minute)
+		k.Observe("p", reputation.Stalled, 0, 0, 0)
+		k.Observe("p", reputation.Success, 1<<20, 10*time.Second, time.Millisecond)
+		if e := k.Expect("p"); !e.Rests || e.Confidence >= 0.5 || e.Pace == 0 {
+			t.Fatalf("expected of it: %+v", e)
+		}
+		wait(time.Minute)
+		k.Observe("p", reputation.Success, 1<<20, 10*time.Second, time.Millisecond)
+		if e := k.Expect("p"); e.Rests || e.Confidence <= 0.4 {
+			t.Fatalf("a later success does not count: %+v", e)
+		}
+	})
+}
+
 func TestRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := reputation.New()

@@ -24,7 +24,7 @@ func known(id string, response time.Duration, bandwidth float64) selection.Candi
 func firsts(s *selection.Selector, candidates []selection.Candidate, bytes int64, n int) map[string]int {
 	count := map[string]int{}
 	for range n {
-		count[s.Order(candidates, bytes, 1)[0]]++
+		count[s.Order(candidates, bytes)[0]]++
 	}
 	return count
 }
@@ -83,7 +83,7 @@ func TestWhoeverRestsIsLast(t *testing.T) {
 	if got := firsts(seeded(6), []selection.Candidate{resting, slow}, 1<<20, 1000); got["resting"] > 0 {
 		t.Errorf("%v", got)
 	}
-	if got := seeded(7).Order([]selection.Candidate{resting}, 1<<20, 1); !slices.Equal(got, []string{"resting"}) {
+	if got := seeded(7).Order([]selection.Candidate{resting}, 1<<20); !slices.Equal(got, []string{"resting"}) {
 		t.Errorf("it is not even asked when nobody else is left: %v", got)
 	}
 }
@@ -120,7 +120,7 @@ func TestBlocks(t *testing.T) {
 			c.Rests = rapid.Bool().Draw(t, "rests")
 			candidates = append(candidates, c)
 		}
-		got := seeded(rapid.Uint64().Draw(t, "seed")).Order(candidates, 1<<20, 1)
+		got := seeded(rapid.Uint64().Draw(t, "seed")).Order(candidates, 1<<20)
 		if len(got) != len(candidates) || len(slices.Compact(slices.Sorted(slices.Values(got)))) != len(candidates) {
 			t.Fatalf("%d candidates became %v", len(candidates), got)
 		}
@@ -144,7 +144,7 @@ func TestTheSameSeedGivesTheSameOrder(t *testing.T) {
 	}
 	a, b := seeded(10), seeded(10)
 	for range 100 {
-		if !slices.Equal(a.Order(candidates, 1<<20, 1), b.Order(candidates, 1<<20, 1)) {
+		if !slices.Equal(a.Order(candidates, 1<<20), b.Order(candidates, 1<<20)) {
 			t.Fatal("two orders")
 		}
 	}
@@ -187,6 +187,6 @@ func BenchmarkPeerSelection(b *testing.B) {
 	s := seeded(11)
 	b.ReportAllocs()
 	for b.Loop() {
-		s.Order(candidates, 1<<20, 1)
+		s.Order(candidates, 1<<20)
 	}
 }
