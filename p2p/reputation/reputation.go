@@ -43,9 +43,11 @@ const (
 	// outweigh a hundred bad ones.
 	evidence = 20
 
-	// smoothing is the weight of the newest measurement in the moving averages;
-	// with 0.3 nine tenths of a figure come from the last seven measurements.
-	smoothing = 0.3
+	// The weight of the newest measurement in the moving averages. With 0.3 nine tenths of
+	// a figure come from the last seven measurements; one that is worse counts double: to
+	// take a peer for faster than it is makes somebody wait, and to take it for slower
+	// only lets somebody else go first.
+	smoothing, smoothingWorse = 0.3, 0.6
 
 	// leastForPace is from how many bytes on a delivery tells something of bandwidth:
 	// what is smaller is over with the round trip.
@@ -261,10 +263,13 @@ func (r *Record) measure(now time.Time, bytes int64, took, firstByte time.Durati
 	}
 }
 
-// smoothed is a moving average after one more measurement; 0 stands for none before.
+// smoothed is a moving average, of which less is better, after one more measurement; 0 stands for none before.
 func smoothed[T time.Duration | float64](old, value T) T {
 	if old == 0 {
 		return value
+	}
+	if value > old {
+		return old + T(smoothingWorse*float64(value-old))
 	}
 	return old + T(smoothing*float64(value-old))
 }
