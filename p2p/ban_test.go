@@ -52,7 +52,7 @@ func TestABannedPeerIsOut(t *testing.T) {
 		if err != nil || outcomes[0].Err == nil {
 			t.Fatalf("the liar could be dialled: %+v, %v", outcomes, err)
 		}
-		if outcomes, err = a.Bootstrap(t.Context(), []string{address(t, e)}); err != nil {
+		if _, err := a.Bootstrap(t.Context(), []string{address(t, e)}); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "the liar that has dialled is put out", func() bool {

@@ -431,7 +431,7 @@ func TestChoosingPeers(t *testing.T) {
 		t.Skip("simulates minutes of packets")
 	}
 	all := map[string]*result{}
-	var most, gini = map[string]float64{}, map[string]float64{}
+	most, gini := map[string]float64{}, map[string]float64{}
 	seeds := seeds(t, 1)
 	for _, seed := range seeds {
 		for _, by := range policies {
