@@ -173,19 +173,19 @@ type Peer struct {
 	AvgResponseTimeMS    float64    `json:"avg_response_time_ms"`  // moving average of the time to the first byte, in milliseconds; 0 if unknown
 	AvgBandwidth         float64    `json:"avg_bandwidth"`         // moving average in bytes a second; 0 if unknown
 
-	Score           []ScorePart      `json:"score"`             // what the reputation is made of: the sum of values times weights
-	Outcomes        map[string]int64 `json:"outcomes"`          // how many dealings went how: delivered, absent, busy, unreachable, disconnected, stalled, failed, flooded, malformed or wrong-content
-	ReceivedBytes   int64            `json:"received_bytes"`    // verified content from it
-	Downloads       int              `json:"downloads"`         // from it, now
-	FirstSeen       *time.Time       `json:"first_seen"`        // null if never
-	LastSuccess     *time.Time       `json:"last_success"`      // null if never
-	LastFailure     *time.Time       `json:"last_failure"`      // null if never
-	LastFailureKind string           `json:"last_failure_kind"` // as in outcomes; empty if there was none
-	FailuresInRow   int              `json:"failures_in_row"`   // since the last success
-	RestsUntil      *time.Time       `json:"rests_until"`       // until then it is asked after all others, because it has failed; null if it is not
-	BannedUntil     *time.Time       `json:"banned_until"`      // until then there is no connection with it; null if it is not banned
-	BannedFor       string           `json:"banned_for"`        // as in outcomes; empty if it is not banned
-	Location        *Location        `json:"location"`          // about where it says it is; null if it does not
+	Score           []ScorePart      `json:"score"`              // what the reputation is made of: the sum of values times weights
+	Outcomes        map[string]int64 `json:"outcomes"`           // how many dealings went how: delivered, absent, busy, unreachable, disconnected, stalled, failed, flooded, malformed or wrong-content
+	ReceivedBytes   int64            `json:"received_bytes"`     // verified content from it
+	Downloads       int              `json:"downloads"`          // from it, now
+	FirstSeen       *time.Time       `json:"first_seen"`         // null if never
+	LastSuccess     *time.Time       `json:"last_success"`       // null if never
+	LastFailure     *time.Time       `json:"last_failure"`       // null if never
+	LastFailureKind string           `json:"last_failure_kind"`  // as in outcomes; empty if there was none
+	FailuresInRow   int              `json:"failures_in_row"`    // since the last success
+	RestsUntil      *time.Time       `json:"rests_until"`        // until then it is asked after all others, because it has failed; null if it is not
+	BannedUntil     *time.Time       `json:"banned_until"`       // until then there is no connection with it; null if it is not banned
+	BannedFor       string           `json:"banned_for"`         // as in outcomes; empty if it is not banned
+	Location        *Location        `json:"location,omitempty"` // about where it says it is; absent if it does not
 
 	history bool // the text shows the history, too
 }
