@@ -9,6 +9,7 @@ import (
 
 	"ggen.dev/marketplace/p2p/archive"
 	"ggen.dev/marketplace/p2p/catalog"
+	"ggen.dev/marketplace/p2p/publisher"
 	"ggen.dev/marketplace/p2p/transfer"
 	"ggen.dev/marketplace/shared"
 )
@@ -31,18 +32,7 @@ func (e *Engine) fetch(ctx context.Context, req shared.InstallRequest, s *step, 
 		return shared.NewError(shared.ReasonOffline, "%s is not on this machine, and --offline forbids to fetch it", s.label()).
 			WithHint("run the command without --offline")
 	}
-	if s.index, err = e.fetchIndex(ctx, rel); err != nil {
-		return e.explain(err, rel)
-	}
-	want := transfer.Want{Digest: s.index.Digest, Size: s.index.Size, ChunkSize: archive.ChunkSize}
-	open := func() (transfer.Sink, error) {
-		return e.store.Partial(s.index.Digest, s.index.Size, archive.ChunkSize, s.index.Chunks)
-	}
-	errand := e.errand(rel, want.Size)
-	stats, err := e.fetcher.Fetch(ctx, want, open, errand.candidates, func(done, total int64) {
-		report.Report(shared.Progress{Phase: shared.PhaseFetch, Package: s.label(), Done: done, Total: total})
-	})
-	errand.finish(err)
+	stats, err := e.fetchContent(ctx, s, report)
 	if err != nil {
 		return e.explain(err, rel)
 	}
@@ -53,23 +43,75 @@ func (e *Engine) fetch(ctx context.Context, req shared.InstallRequest, s *step, 
 	return nil
 }
 
+// small is up to how many bytes an archive is asked for together with its index, which
+// saves a round trip: one range of a transfer. Of a larger one the index tells what is
+// here already, and who sends which part of the rest.
+const small = transfer.MaxRange
+
+// fetchContent gets a step's index and archive from peers.
+func (e *Engine) fetchContent(ctx context.Context, s *step, report shared.ProgressFunc) (transfer.Stats, error) {
+	rel := s.release
+	if rel.Archive.Size <= small && !e.store.Has(rel.Index.Digest) && len(e.relatives(rel)) == 0 {
+		return e.fetchSmall(ctx, s)
+	}
+	var err error
+	if s.index, err = e.fetchIndex(ctx, rel); err != nil {
+		return transfer.Stats{}, err
+	}
+	want := transfer.Want{Digest: s.index.Digest, Size: s.index.Size}
+	open := func() (transfer.Sink, error) { return e.assemble(rel, s.index) }
+	errand := e.errand(rel, want.Size)
+	stats, err := e.fetcher.Fetch(ctx, want, open, errand.candidates, func(done, total int64) {
+		report.Report(shared.Progress{Phase: shared.PhaseFetch, Package: s.label(), Done: done, Total: total})
+	})
+	errand.finish(err)
+	return stats, err
+}
+
+// fetchSmall gets a step's index and archive at once.
+func (e *Engine) fetchSmall(ctx context.Context, s *step) (transfer.Stats, error) {
+	rel := s.release
+	wants := []transfer.Want{{Digest: rel.Index.Digest, Size: rel.Index.Size}, {Digest: rel.Archive.Digest, Size: rel.Archive.Size}}
+	errand := e.errand(rel, rel.Index.Size+rel.Archive.Size)
+	data, stats, err := e.fetcher.FetchBlobs(ctx, wants, archive.MaxIndexSize+small, errand.candidates)
+	errand.finish(err)
+	if err != nil {
+		return stats, err
+	}
+	if s.index, err = parseIndex(rel, data[0]); err != nil {
+		return stats, err
+	}
+	stats.Fetched = rel.Archive.Size // as for others: without the index
+	return stats, e.keepAll(ctx, rel, data...)
+}
+
+// keepAll puts a release's index, and its archive, into the store.
+func (e *Engine) keepAll(ctx context.Context, rel *catalog.Release, data ...[]byte) error {
+	for i, content := range []publisher.Content{rel.Index, rel.Archive}[:len(data)] {
+		if _, _, err := e.store.Put(ctx, bytes.NewReader(data[i]), content.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // fetchIndex gets a release's index, from the store or from peers.
 func (e *Engine) fetchIndex(ctx context.Context, rel *catalog.Release) (*archive.Index, error) {
 	if ix, err := e.readIndex(rel); err == nil {
 		return ix, nil
 	}
 	errand := e.errand(rel, rel.Index.Size)
-	data, err := e.fetcher.FetchBlob(ctx, rel.Index.Digest, rel.Index.Size, archive.MaxIndexSize, errand.candidates)
+	wants := []transfer.Want{{Digest: rel.Index.Digest, Size: rel.Index.Size}}
+	data, _, err := e.fetcher.FetchBlobs(ctx, wants, archive.MaxIndexSize, errand.candidates)
 	errand.finish(err)
 	if err != nil {
 		return nil, err
 	}
-	ix, err := parseIndex(rel, data)
+	ix, err := parseIndex(rel, data[0])
 	if err != nil {
 		return nil, err
 	}
-	_, _, err = e.store.Put(ctx, bytes.NewReader(data), rel.Index.Digest)
-	return ix, err
+	return ix, e.keepAll(ctx, rel, data...)
 }
 
 // errand prepares to fetch so many bytes of a release; finish it with the result.

@@ -207,17 +207,15 @@ func newMemory(want []byte) *memory {
 	return m
 }
 
-func (m *memory) Missing() (missing []int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for i := range m.left {
-		missing = append(missing, i)
+func (m *memory) Missing() (missing []transfer.Piece) {
+	for i := range len(m.left) {
+		offset := i * transfer.MaxRange
+		missing = append(missing, transfer.Piece{Offset: int64(offset), Length: min(transfer.MaxRange, len(m.want)-offset)})
 	}
-	slices.Sort(missing)
 	return missing
 }
 
-func (m *memory) WriteChunk(i int, data []byte) error {
+func (m *memory) Write(i int, data []byte) error {
 	offset := i * transfer.MaxRange
 	if !bytes.Equal(data, m.want[offset:min(offset+transfer.MaxRange, len(m.want))]) {
 		return shared.NewError(shared.ReasonIntegrity, "chunk %d is wrong", i)
@@ -380,7 +378,7 @@ func (w *world) fetch(c *transfer.Client, from *sources, digest shared.Digest) t
 	data := w.contents[digest]
 	d := &errand{from: from, bytes: int64(len(data)), holders: w.ids, nearby: func() []peer.ID { return w.ids }, started: time.Now()}
 	sink := newMemory(data)
-	want := transfer.Want{Digest: digest, Size: int64(len(data)), ChunkSize: transfer.MaxRange}
+	want := transfer.Want{Digest: digest, Size: int64(len(data))}
 	_, err := c.Fetch(context.Background(), want, func() (transfer.Sink, error) { return sink, nil }, d.candidates, nil)
 	d.finish(err)
 	if err != nil {

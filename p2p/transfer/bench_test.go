@@ -14,14 +14,14 @@ import (
 
 // verifier is a sink that checks chunks and forgets them.
 type verifier struct {
-	missing []int
+	missing []transfer.Piece
 	chunks  []shared.Digest
 }
 
-func (v *verifier) Missing() []int { return v.missing }
-func (v *verifier) Commit() error  { return nil }
-func (v *verifier) Close() error   { return nil }
-func (v *verifier) WriteChunk(i int, data []byte) error {
+func (v *verifier) Missing() []transfer.Piece { return v.missing }
+func (v *verifier) Commit() error             { return nil }
+func (v *verifier) Close() error              { return nil }
+func (v *verifier) Write(i int, data []byte) error {
 	if shared.DigestOf(data) != v.chunks[i] {
 		return shared.NewError(shared.ReasonIntegrity, "chunk %d", i)
 	}
@@ -74,7 +74,7 @@ func BenchmarkLoopback64MiB(b *testing.B) {
 		c := client(b, transfer.Config{})
 		b.SetBytes(size)
 		for b.Loop() {
-			open := func() (transfer.Sink, error) { return &verifier{all, into.chunks}, nil }
+			open := func() (transfer.Sink, error) { return &verifier{pieces(size, all), into.chunks}, nil }
 			if _, err := c.Fetch(b.Context(), into.want, open, candidates(info(server)), nil); err != nil {
 				b.Fatal(err)
 			}
@@ -101,7 +101,7 @@ func BenchmarkSmall(b *testing.B) {
 	digest := shared.DigestOf(data)
 	server := serving(b, digest, memory{data: data}, transfer.Limits{})
 	fetch := func(b *testing.B, c *transfer.Client, p peer.AddrInfo) {
-		if _, err := c.FetchBlob(b.Context(), digest, int64(len(data)), 1<<20, candidates(p)); err != nil {
+		if _, _, err := c.FetchBlobs(b.Context(), []transfer.Want{{digest, int64(len(data))}}, 1<<20, candidates(p)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -12,58 +12,63 @@ import (
 	"ggen.dev/marketplace/shared"
 )
 
-// hedges is how many peers are asked for a small blob at once, when the first ones
-// are slow or do not have it. Each that sends costs the blob's size in memory.
+// hedges is how many peers are asked for small blobs at once, when the first ones
+// are slow or do not have them. Each that sends costs the blobs' size in memory.
 const hedges = 4
 
-// FetchBlob fetches a small blob of a known size into memory: one peer is asked
-// for all of it, and one more whenever nothing arrives for a while; the first
-// that delivers verified content wins. The result is shared with other callers
-// and must not be changed.
+// FetchBlobs fetches small blobs that belong together into memory: one peer is asked
+// for all of them at once, so that they come in one round trip, and one more whenever
+// nothing arrives for a while; the first that delivers all of them, verified, wins. The
+// results, in the order of wants, are shared with other callers and must not be changed.
 //
-// Errors: LIMIT_EXCEEDED if size is over maxBytes; UNAVAILABLE, PEERS_FAILED,
+// Errors: LIMIT_EXCEEDED if they have over maxBytes together; UNAVAILABLE, PEERS_FAILED,
 // TIMEOUT, INTEGRITY as for [Client.Fetch]; CANCELED, DEADLINE_EXCEEDED.
-func (c *Client) FetchBlob(ctx context.Context, digest shared.Digest, size, maxBytes int64, peers Candidates) ([]byte, error) {
-	if _, err := shared.ParseDigest(string(digest)); err != nil {
-		return nil, err
+func (c *Client) FetchBlobs(ctx context.Context, wants []Want, maxBytes int64, peers Candidates) ([][]byte, Stats, error) {
+	if len(wants) == 0 || peers == nil {
+		return nil, Stats{}, shared.NewError(shared.ReasonInvalidArgument, "fetch nothing, or without a source of peers")
 	}
-	switch {
-	case size < 0 || peers == nil:
-		return nil, shared.NewError(shared.ReasonInvalidArgument, "fetch %s: a size of %d bytes, or no source of peers", digest, size)
-	case size > maxBytes:
-		return nil, shared.NewError(shared.ReasonLimitExceeded, "fetch %s: it has %d bytes; %d are allowed", digest, size, maxBytes).
-			With("limit", fmt.Sprint(maxBytes)).With("value", fmt.Sprint(size))
-	case size == 0:
-		if digest != shared.DigestOf(nil) {
-			return nil, shared.NewError(shared.ReasonInvalidArgument, "fetch %s: it cannot be empty", digest)
+	first, total, key := wants[0].Digest, int64(0), "memory"
+	for _, w := range wants {
+		if _, err := shared.ParseDigest(string(w.Digest)); err != nil {
+			return nil, Stats{}, err
 		}
-		return nil, nil
+		if w.Size < 0 || w.Size == 0 && w.Digest != shared.DigestOf(nil) {
+			return nil, Stats{}, shared.NewError(shared.ReasonInvalidArgument, "fetch %s: it cannot have %d bytes", w.Digest, w.Size)
+		}
+		if total += w.Size; w.Size > maxBytes || total > maxBytes {
+			return nil, Stats{}, shared.NewError(shared.ReasonLimitExceeded, "fetch %s: it has %d bytes; %d are allowed", w.Digest, total, maxBytes).
+				With("limit", fmt.Sprint(maxBytes)).With("value", fmt.Sprint(total))
+		}
+		key += fmt.Sprintf(" %s %d", w.Digest, w.Size)
 	}
-	key := fmt.Sprintf("memory %s %d", digest, size)
-	f, err := c.share(ctx, key, digest, nil, func(ctx context.Context, f *flight) error {
-		b := &blobFetch{client: c, digest: digest, size: size, done: make(chan struct{}), moved: make(chan struct{}, 1)}
+	if total == 0 {
+		return make([][]byte, len(wants)), Stats{}, nil
+	}
+	f, err := c.share(ctx, key, first, nil, func(ctx context.Context, f *flight) error {
+		b := &blobFetch{client: c, wants: wants, size: total, done: make(chan struct{}), moved: make(chan struct{}, 1)}
 		crew := crew{client: c, limit: 1, most: hedges, work: b.work, done: b.done, moved: b.moved}
 		crew.run(ctx, peers)
 		if b.data == nil {
-			return verdict(digest, crew.failed)
+			return verdict(first, crew.failed)
 		}
-		f.data = b.data
+		f.data, f.stats = b.data, Stats{Fetched: total, From: b.from}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, Stats{}, err
 	}
-	return f.data, nil
+	return f.data, f.stats, nil
 }
 
 type blobFetch struct {
 	client *Client
-	digest shared.Digest
-	size   int64
+	wants  []Want
+	size   int64 // of all of them
 	moved  chan struct{}
 
 	won  sync.Once
-	data []byte // set before done is closed
+	data [][]byte // set before done is closed, like from
+	from []peer.ID
 	done chan struct{}
 }
 
@@ -85,21 +90,22 @@ func (b *blobFetch) attempt(ctx context.Context, p peer.AddrInfo) (fail *failure
 	stop := context.AfterFunc(ctx, func() { _ = s.stream.Reset() }) // makes reading end
 	defer func() { s.close(stop() && fail == nil) }()
 
-	var pending []request // sent and not answered, after those that are not sent
+	var queue []request // not sent yet; then pending, of which the answers are to come
+	for _, w := range b.wants {
+		for offset := int64(0); offset < w.Size; offset += MaxRange {
+			queue = append(queue, request{zstd: !s.local, sum: w.Digest.Sum(), offset: offset, length: int(min(MaxRange, w.Size-offset))})
+		}
+	}
+	var pending []request
 	var firstByte time.Duration
 	started := time.Now()
-	sum := b.digest.Sum()
-	data := make([]byte, 0, min(b.size, MaxRange)) // grows as it arrives
-	for next := int64(0); int64(len(data)) < b.size; {
-		var batch []request
-		for ; next < b.size && len(pending)+len(batch) < maxWindow; next += MaxRange {
-			batch = append(batch, request{zstd: !s.local, sum: sum, offset: next, length: int(min(MaxRange, b.size-next))})
-		}
-		if len(batch) > 0 {
-			if fail := s.send(batch...); fail != nil {
+	all := make([]byte, 0, min(b.size, MaxRange)) // grows as it arrives
+	for len(queue)+len(pending) > 0 {
+		if n := min(maxWindow/MaxRange-len(pending), len(queue)); n > 0 {
+			if fail := s.send(queue[:n]...); fail != nil {
 				return fail
 			}
-			pending = append(pending, batch...)
+			pending, queue = append(pending, queue[:n]...), queue[n:]
 		}
 		piece, arrived, fail := s.receive(pending[0])
 		if fail != nil {
@@ -109,18 +115,22 @@ func (b *blobFetch) attempt(ctx context.Context, p peer.AddrInfo) (fail *failure
 			firstByte = arrived.Sub(started)
 		}
 		pending = pending[1:]
-		data = append(data, piece...)
+		all = append(all, piece...)
 		select {
 		case b.moved <- struct{}{}:
 		default:
 		}
 	}
-	if shared.DigestOf(data) != b.digest {
-		return &failure{peer: p.ID, kind: WrongContent, cause: errors.New("it sent content that does not match")}
+	data := make([][]byte, len(b.wants))
+	for i, w := range b.wants {
+		data[i], all = all[:w.Size:w.Size], all[w.Size:]
+		if shared.DigestOf(data[i]) != w.Digest {
+			return &failure{peer: p.ID, kind: WrongContent, cause: errors.New("it sent content that does not match")}
+		}
 	}
 	b.client.cfg.Observe(Outcome{Peer: p.ID, Kind: Delivered, Bytes: b.size, Took: time.Since(started), FirstByte: firstByte})
 	b.won.Do(func() {
-		b.data = data
+		b.data, b.from = data, []peer.ID{p.ID}
 		close(b.done)
 	})
 	return nil

@@ -112,7 +112,7 @@ type flight struct {
 	done   chan struct{} // closed at the end; the results below are set before
 
 	stats Stats
-	data  []byte
+	data  [][]byte
 	err   error
 
 	waiters int // guarded by Client.mu

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,13 +12,11 @@ import (
 	"ggen.dev/marketplace/shared"
 )
 
-// Want names the content of a [Client.Fetch]: Digest identifies it, Size is its
-// length in bytes, and ChunkSize, at most [MaxRange], is the length of its chunks
-// (the last one may be shorter).
+// Want names the content of a [Client.Fetch]: Digest identifies it, and Size is its
+// length in bytes.
 type Want struct {
-	Digest    shared.Digest
-	Size      int64
-	ChunkSize int
+	Digest shared.Digest
+	Size   int64
 }
 
 // Stats tell what a download took.
@@ -31,7 +28,7 @@ type Stats struct {
 	Took    time.Duration
 }
 
-// Fetch downloads the chunks that a sink is missing, from several peers at once,
+// Fetch downloads the pieces that a sink is missing, from several peers at once,
 // and commits the sink. open is called in the goroutine of the download, which
 // also closes the sink: it may go on after this call has returned because ctx
 // ended, as long as other callers wait for the same content (whose own sinks are
@@ -39,7 +36,7 @@ type Stats struct {
 // verified and total bytes.
 //
 // Every peer gets as much as it is fast. What a peer is late with is asked from
-// another one, and so are the last chunks. A peer that sends a wrong chunk is
+// another one, and so are the last pieces. A peer that sends a wrong piece is
 // reported as [WrongContent], exactly it, and not asked again.
 //
 // Errors: UNAVAILABLE when no candidate holds the content or can be reached;
@@ -51,10 +48,10 @@ func (c *Client) Fetch(ctx context.Context, want Want, open func() (Sink, error)
 	if _, err := shared.ParseDigest(string(want.Digest)); err != nil {
 		return Stats{}, err
 	}
-	if want.Size < 0 || want.ChunkSize <= 0 || want.ChunkSize > MaxRange || open == nil || peers == nil {
-		return Stats{}, shared.NewError(shared.ReasonInvalidArgument, "fetch %s: %d bytes in chunks of %d (at most %d), or no sink or source of peers", want.Digest, want.Size, want.ChunkSize, MaxRange)
+	if want.Size < 0 || open == nil || peers == nil {
+		return Stats{}, shared.NewError(shared.ReasonInvalidArgument, "fetch %s: a size of %d bytes, or no sink or source of peers", want.Digest, want.Size)
 	}
-	key := fmt.Sprintf("sink %s %d %d", want.Digest, want.Size, want.ChunkSize)
+	key := fmt.Sprintf("sink %s %d", want.Digest, want.Size)
 	f, err := c.share(ctx, key, want.Digest, progress, func(ctx context.Context, f *flight) error {
 		return c.fly(ctx, f, want, open, peers)
 	})
@@ -75,10 +72,13 @@ func (c *Client) fly(ctx context.Context, f *flight, want Want, open func() (Sin
 			err = fmt.Errorf("fetch %s: %w", want.Digest, closeErr)
 		}
 	}()
-	d := newDownload(c, f, want, sink)
+	d, err := newDownload(c, f, want, sink)
+	if err != nil {
+		return err
+	}
 	if d.left > 0 {
-		// A chunk or four are not worth a second peer unless the first is slow.
-		limit := min(max(d.left/4, 1), c.cfg.Peers)
+		// A megabyte is not worth a second peer unless the first is slow.
+		limit := int(min(max((want.Size-d.arrived)/perPeer, 1), int64(c.cfg.Peers)))
 		crew := crew{client: c, limit: limit, most: c.cfg.Peers, work: d.work, done: d.done, moved: d.moved}
 		crew.run(ctx, peers)
 		switch {
@@ -96,15 +96,19 @@ func (c *Client) fly(ctx context.Context, f *flight, want Want, open func() (Sin
 	return nil
 }
 
-// download is the state that all peers of one Fetch work on. A chunk is missing,
+// perPeer is for how many missing bytes one more peer is asked at the beginning.
+const perPeer = 4 * MaxRange
+
+// download is the state that all peers of one Fetch work on. A piece is missing,
 // and then it is either queued or in flight with one or more workers, or done.
 type download struct {
 	client *Client
 	flight *flight
 	want   Want
 	sink   Sink
+	pieces []Piece
 	done   chan struct{} // closed when nothing is missing or the sink is broken
-	moved  chan struct{} // holds a token after a chunk arrived
+	moved  chan struct{} // holds a token after a piece arrived
 
 	mu      sync.Mutex        // guards the fields below, and those of the workers
 	queue   []int             // missing and asked from nobody
@@ -116,33 +120,33 @@ type download struct {
 	changed chan struct{} // closed and replaced when idle workers should look again
 }
 
-func newDownload(c *Client, f *flight, want Want, sink Sink) *download {
+func newDownload(c *Client, f *flight, want Want, sink Sink) (*download, error) {
 	d := &download{
-		client: c, flight: f, want: want, sink: sink,
+		client: c, flight: f, want: want, sink: sink, pieces: sink.Missing(),
 		done: make(chan struct{}), moved: make(chan struct{}, 1), changed: make(chan struct{}),
 		flying: map[int][]*worker{},
 	}
-	chunks := int((want.Size + int64(want.ChunkSize) - 1) / int64(want.ChunkSize))
 	d.arrived = want.Size
-	for _, i := range sink.Missing() {
-		if i < 0 || i >= chunks || slices.Contains(d.queue[max(0, len(d.queue)-1):], i) {
-			continue
+	end := int64(0)
+	for i, p := range d.pieces {
+		if p.Offset < end || p.Length <= 0 || p.Length > MaxRange || p.Offset > want.Size-int64(p.Length) {
+			return nil, shared.NewError(shared.ReasonInternal, "fetch %s: its sink misses %d bytes at %d of %d, behind %d", want.Digest, p.Length, p.Offset, want.Size, end)
 		}
+		end = p.Offset + int64(p.Length)
 		d.queue = append(d.queue, i)
-		d.arrived -= int64(d.request(i).length)
+		d.arrived -= int64(p.Length)
 	}
 	d.left = len(d.queue)
 	d.stats.Resumed = d.arrived
 	f.progress(d.arrived, want.Size)
-	return d
+	return d, nil
 }
 
 func (d *download) request(i int) request {
-	offset := int64(i) * int64(d.want.ChunkSize)
-	return request{sum: d.want.Digest.Sum(), offset: offset, length: int(min(int64(d.want.ChunkSize), d.want.Size-offset))}
+	return request{sum: d.want.Digest.Sum(), offset: d.pieces[i].Offset, length: d.pieces[i].Length}
 }
 
-// work takes chunks from one peer until nothing is left to do (nil) or the peer
+// work takes pieces from one peer until nothing is left to do (nil) or the peer
 // is of no use any more.
 func (d *download) work(ctx context.Context, p peer.AddrInfo) *failure {
 	w := &worker{peer: p.ID}
@@ -207,19 +211,19 @@ func (d *download) attempt(ctx context.Context, p peer.AddrInfo, w *worker) (fai
 func (d *download) settle(w *worker, asked asked, data []byte, arrived time.Time) *failure {
 	d.mu.Lock()
 	w.measure(asked, arrived, time.Now())
-	_, wanted := d.flying[asked.chunk]
+	_, wanted := d.flying[asked.piece]
 	d.mu.Unlock()
 	var err error
 	if wanted {
-		err = d.sink.WriteChunk(asked.chunk, data) // verifies
+		err = d.sink.Write(asked.piece, data) // verifies
 	}
 	if errors.Is(err, shared.ReasonIntegrity) {
-		return &failure{peer: w.peer, kind: WrongContent, cause: fmt.Errorf("chunk %d does not match", asked.chunk)}
+		return &failure{peer: w.peer, kind: WrongContent, cause: fmt.Errorf("%d bytes at %d do not match", asked.request.length, asked.request.offset)}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	w.asked = w.asked[1:]
-	_, first := d.flying[asked.chunk] // somebody else may have brought it meanwhile
+	w.asked, w.inFlight = w.asked[1:], w.inFlight-asked.request.length
+	_, first := d.flying[asked.piece] // somebody else may have brought it meanwhile
 	switch {
 	case d.left == 0 || d.broken != nil:
 		return nil
@@ -231,7 +235,7 @@ func (d *download) settle(w *worker, asked asked, data []byte, arrived time.Time
 		d.stats.Wasted += int64(len(data))
 		return nil
 	}
-	delete(d.flying, asked.chunk)
+	delete(d.flying, asked.piece)
 	w.bytes += int64(len(data))
 	d.stats.Fetched += int64(len(data))
 	d.arrived += int64(len(data))

@@ -149,7 +149,7 @@ func newTarget(tb testing.TB, dir string, data []byte) *target {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	t := &target{store: s, want: transfer.Want{Digest: shared.DigestOf(data), Size: int64(len(data)), ChunkSize: chunkSize}}
+	t := &target{store: s, want: transfer.Want{Digest: shared.DigestOf(data), Size: int64(len(data))}}
 	for piece := range slices.Chunk(data, chunkSize) {
 		t.chunks = append(t.chunks, shared.DigestOf(piece))
 	}
@@ -158,7 +158,31 @@ func newTarget(tb testing.TB, dir string, data []byte) *target {
 
 func (t *target) open() (transfer.Sink, error) {
 	t.opened.Add(1)
-	return t.store.Partial(t.want.Digest, t.want.Size, t.want.ChunkSize, t.chunks)
+	p, err := t.store.Partial(t.want.Digest, t.want.Size, chunkSize, t.chunks)
+	if err != nil {
+		return nil, err
+	}
+	return &chunks{Partial: p, size: t.want.Size, missing: p.Missing()}, nil
+}
+
+// chunks is a download whose pieces are its missing chunks.
+type chunks struct {
+	*store.Partial
+	size    int64
+	missing []int
+}
+
+func (c *chunks) Missing() []transfer.Piece { return pieces(c.size, c.missing) }
+
+func (c *chunks) Write(i int, data []byte) error { return c.WriteChunk(c.missing[i], data) }
+
+// pieces are chunks of a blob.
+func pieces(size int64, chunks []int) (all []transfer.Piece) {
+	for _, i := range chunks {
+		offset := int64(i) * chunkSize
+		all = append(all, transfer.Piece{Offset: offset, Length: int(min(chunkSize, size-offset))})
+	}
+	return all
 }
 
 func (t *target) mustHold(tb testing.TB) {

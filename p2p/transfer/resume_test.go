@@ -31,7 +31,7 @@ func runAsDownloader() bool {
 	from := must(peer.AddrInfoFromString(address))
 	c := must(transfer.NewClient(must(newHost()), transfer.Config{StallTimeout: time.Hour}))
 	s := must(store.Open(dir, store.Options{}))
-	into := &target{store: s, want: transfer.Want{Digest: shared.DigestOf(data), Size: int64(len(data)), ChunkSize: chunkSize}}
+	into := &target{store: s, want: transfer.Want{Digest: shared.DigestOf(data), Size: int64(len(data))}}
 	for piece := range slices.Chunk(data, chunkSize) {
 		into.chunks = append(into.chunks, shared.DigestOf(piece))
 	}

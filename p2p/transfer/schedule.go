@@ -9,28 +9,35 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-// The window is how many chunks a worker has asked for and not received. It must
+// The window is how many bytes a worker has asked for and not received. It must
 // cover the round trip, or the link rests between answers, and should not exceed
-// that by much, or a peer that turns slow holds chunks that others could fetch.
+// that by much, or a peer that turns slow holds pieces that others could fetch.
 const (
-	firstWindow = 4 // before anything is measured: 1 MiB, 10 Mbit/s at 800 ms
-	minWindow   = 2 // one that is being sent, one behind it
-	maxWindow   = 16
+	firstWindow = 4 * MaxRange // before anything is measured: 10 Mbit/s at 800 ms
+	minWindow   = 2 * MaxRange // a chunk that is being sent, one behind it
+	maxWindow   = 16 * MaxRange
+
+	// maxAsked bounds the pieces of a window: small ones cost the server a read each.
+	maxAsked = 64
 )
 
 const (
-	// guessedChunkTime stands for the time of a chunk before the first has arrived:
+	// guessedPace stands for a peer's seconds a byte before anything was measured:
 	// 4 Mbit/s.
-	guessedChunkTime = 500 * time.Millisecond
+	guessedPace = 2e-6
+
+	// leastForPace is from how many bytes on an answer tells something of bandwidth:
+	// what is smaller is over with the round trip.
+	leastForPace = 64 << 10
 
 	// smoothing is the weight of the newest measurement.
 	smoothing = 0.3
 
-	// lateFactor is by how much a chunk must exceed the time that the peer's own
+	// lateFactor is by how much a piece must exceed the time that the peer's own
 	// past predicts, before nobody counts on it any more.
 	lateFactor = 3
 
-	// copies bounds how many peers may be asked for one chunk while none of them is
+	// copies bounds how many peers may be asked for one piece while none of them is
 	// late; when all are late one more is asked.
 	copies = 2
 
@@ -47,15 +54,16 @@ const (
 type worker struct {
 	peer      peer.ID
 	asked     []asked       // oldest first
+	inFlight  int           // bytes of asked
 	last      time.Time     // when the last answer was complete
-	perChunk  time.Duration // smoothed time between answers while busy; 0: none yet
+	pace      float64       // smoothed seconds a byte while busy; 0: not measured
 	roundTrip time.Duration // smallest time from a request to an idle peer to its answer
 	busy      time.Duration
 	bytes     int64 // verified
 }
 
 type asked struct {
-	chunk   int
+	piece   int
 	request request
 	at      time.Time
 	idle    bool // nothing else was asked at that moment
@@ -75,47 +83,56 @@ func (w *worker) measure(a asked, arrived, now time.Time) {
 			w.roundTrip = trip
 		}
 	}
-	if w.perChunk == 0 {
-		w.perChunk = took
-	} else {
-		w.perChunk += time.Duration(smoothing * float64(took-w.perChunk))
+	if a.request.length < leastForPace {
+		return
 	}
-	w.perChunk = max(w.perChunk, time.Microsecond)
+	pace := max(took, time.Microsecond).Seconds() / float64(a.request.length)
+	if w.pace == 0 {
+		w.pace = pace
+	} else {
+		w.pace += smoothing * (pace - w.pace)
+	}
 }
 
-// window is one and a half times what fits into a round trip, and one.
+// window is one and a half times what fits into a round trip, and a chunk.
 func (w *worker) window() int {
-	if w.perChunk == 0 {
+	if w.pace == 0 {
 		return firstWindow
 	}
-	fits := math.Ceil(1.5 * float64(w.roundTrip) / float64(w.perChunk))
-	return int(min(max(1+fits, minWindow), maxWindow))
+	fits := 1.5 * w.roundTrip.Seconds() / w.pace
+	return int(min(max(MaxRange+fits, minWindow), maxWindow))
 }
 
-func (w *worker) chunkTime() time.Duration {
-	if w.perChunk == 0 {
-		return guessedChunkTime
+// takes is how long w takes to send so many bytes.
+func (w *worker) takes(bytes int) time.Duration {
+	pace := w.pace
+	if pace == 0 {
+		pace = guessedPace
 	}
-	return w.perChunk
+	return time.Duration(float64(bytes) * pace * float64(time.Second))
 }
 
-// remaining predicts how long the chunk will still take, from w's own past; late
+// remaining predicts how long the piece will still take, from w's own past; late
 // tells that the prediction has failed.
-func (w *worker) remaining(chunk int, now time.Time) (left time.Duration, late bool) {
-	position := slices.IndexFunc(w.asked, func(a asked) bool { return a.chunk == chunk })
+func (w *worker) remaining(piece int, now time.Time) (left time.Duration, late bool) {
+	position := slices.IndexFunc(w.asked, func(a asked) bool { return a.piece == piece })
 	if position < 0 {
 		return 0, true
+	}
+	bytes := 0
+	for _, a := range w.asked[:position+1] {
+		bytes += a.request.length
 	}
 	from := w.asked[0].at
 	if w.last.After(from) {
 		from = w.last
 	}
 	waited := now.Sub(from)
-	expected := time.Duration(position+1)*w.chunkTime() + w.roundTrip
-	return max(expected-waited, 0), waited > lateFactor*(w.chunkTime()+w.roundTrip)
+	expected := w.takes(bytes) + w.roundTrip
+	return max(expected-waited, 0), waited > lateFactor*(w.takes(w.asked[0].request.length)+w.roundTrip)
 }
 
-// assign gives w as many chunks as its window allows, and if there is nothing
+// assign gives w as many pieces as its window allows, and if there is nothing
 // left to give and w is idle, one that another peer is expected to bring later.
 func (d *download) assign(w *worker, local bool) (batch []request) {
 	d.mu.Lock()
@@ -124,28 +141,28 @@ func (d *download) assign(w *worker, local bool) (batch []request) {
 		return nil
 	}
 	now := time.Now()
-	slow := w.perChunk == 0 || float64(d.want.ChunkSize)/w.perChunk.Seconds() < fastEnough
-	give := func(chunk int) {
-		r := d.request(chunk)
+	slow := w.pace == 0 || 1/w.pace < fastEnough
+	give := func(piece int) {
+		r := d.request(piece)
 		r.zstd = slow && !local
-		w.asked = append(w.asked, asked{chunk, r, now, len(w.asked) == 0})
-		d.flying[chunk] = append(d.flying[chunk], w)
+		w.asked = append(w.asked, asked{piece, r, now, len(w.asked) == 0})
+		w.inFlight += r.length
+		d.flying[piece] = append(d.flying[piece], w)
 		batch = append(batch, r)
 	}
-	for window := w.window(); len(w.asked) < window && len(d.queue) > 0; d.queue = d.queue[1:] {
+	for window := w.window(); w.inFlight < window && len(w.asked) < maxAsked && len(d.queue) > 0; d.queue = d.queue[1:] {
 		give(d.queue[0])
 	}
 	if len(w.asked) == 0 {
-		if chunk, ok := d.slowest(w, now); ok {
-			give(chunk)
+		if piece, ok := d.slowest(w, now); ok {
+			give(piece)
 		}
 	}
 	return batch
 }
 
-// slowest finds the chunk in flight that gains most when w fetches it too.
-func (d *download) slowest(w *worker, now time.Time) (chunk int, ok bool) {
-	mine := w.chunkTime() + w.roundTrip
+// slowest finds the piece in flight that gains most when w fetches it too.
+func (d *download) slowest(w *worker, now time.Time) (piece int, ok bool) {
 	var longest time.Duration
 	for i, others := range d.flying {
 		if slices.Contains(others, w) {
@@ -159,14 +176,15 @@ func (d *download) slowest(w *worker, now time.Time) (chunk int, ok bool) {
 				soonest = min(soonest, left)
 			}
 		}
+		mine := w.takes(d.pieces[i].Length) + w.roundTrip
 		switch {
-		case allLate && (longest < math.MaxInt64 || i < chunk): // the first of them
-			chunk, longest, ok = i, math.MaxInt64, true
+		case allLate && (longest < math.MaxInt64 || i < piece): // the first of them
+			piece, longest, ok = i, math.MaxInt64, true
 		case !allLate && len(others) < copies && soonest > mine && soonest > longest:
-			chunk, longest, ok = i, soonest, true
+			piece, longest, ok = i, soonest, true
 		}
 	}
-	return chunk, ok
+	return piece, ok
 }
 
 // oldest is w's next request to be answered.
@@ -207,16 +225,16 @@ func (d *download) abandon(w *worker) {
 	defer d.mu.Unlock()
 	var back []int
 	for _, a := range w.asked {
-		others := slices.DeleteFunc(d.flying[a.chunk], func(other *worker) bool { return other == w })
+		others := slices.DeleteFunc(d.flying[a.piece], func(other *worker) bool { return other == w })
 		switch {
 		case len(others) > 0:
-			d.flying[a.chunk] = others
-		case d.flying[a.chunk] != nil:
-			delete(d.flying, a.chunk)
-			back = append(back, a.chunk)
+			d.flying[a.piece] = others
+		case d.flying[a.piece] != nil:
+			delete(d.flying, a.piece)
+			back = append(back, a.piece)
 		}
 	}
-	w.asked = nil
+	w.asked, w.inFlight = nil, 0
 	if len(back) > 0 {
 		d.queue = append(back, d.queue...)
 		close(d.changed)
@@ -229,7 +247,7 @@ func (d *download) blame(w *worker) {
 	d.mu.Lock()
 	late := false
 	if len(w.asked) > 0 {
-		_, late = w.remaining(w.asked[0].chunk, time.Now())
+		_, late = w.remaining(w.asked[0].piece, time.Now())
 	}
 	d.mu.Unlock()
 	if late {

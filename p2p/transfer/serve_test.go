@@ -50,7 +50,7 @@ func TestServerLimits(t *testing.T) {
 		t.Fatalf("one peer has %d streams", server.Streams())
 	}
 	t.Run("others are still served", func(t *testing.T) {
-		if _, err := client(t, transfer.Config{}).FetchBlob(t.Context(), digest, chunkSize, chunkSize, candidates(info(h))); err != nil {
+		if _, _, err := client(t, transfer.Config{}).FetchBlobs(t.Context(), []transfer.Want{{digest, chunkSize}}, chunkSize, candidates(info(h))); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -63,7 +63,7 @@ func TestServerLimits(t *testing.T) {
 				release()
 			}
 		}})
-		if _, err := c.FetchBlob(t.Context(), digest, chunkSize, chunkSize, candidates(info(h))); err != nil {
+		if _, _, err := c.FetchBlobs(t.Context(), []transfer.Want{{digest, chunkSize}}, chunkSize, candidates(info(h))); err != nil {
 			t.Fatal(err)
 		}
 		if got := seen.of(h.ID()); !slices.Contains(got, transfer.Busy) || !slices.Contains(got, transfer.Delivered) {
@@ -114,8 +114,8 @@ func TestManyDownloadsFromOnePeer(t *testing.T) {
 	var group sync.WaitGroup
 	for digest, data := range blobs {
 		group.Go(func() {
-			got, err := c.FetchBlob(t.Context(), digest, int64(len(data)), 1<<20, candidates(info(h)))
-			if err != nil || !bytes.Equal(got, data) {
+			got, _, err := c.FetchBlobs(t.Context(), []transfer.Want{{digest, int64(len(data))}}, 1<<20, candidates(info(h)))
+			if err != nil || !bytes.Equal(got[0], data) {
 				t.Errorf("%d bytes, %v", len(got), err)
 			}
 		})

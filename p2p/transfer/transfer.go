@@ -43,7 +43,7 @@
 // further request will come.
 //
 // The range is not verified by the protocol: the receiver knows the digest of
-// the blob, or of the chunk that the range is.
+// the blob, or of the piece that the range is.
 package transfer
 
 import (
@@ -59,9 +59,9 @@ import (
 // Protocol is the stream protocol that is spoken here.
 const Protocol protocol.ID = "/ggen/blob/1"
 
-// MaxRange bounds one answer in bytes, and so the chunk size of what is
-// fetched. It is the chunk size of packages: one chunk is one answer. Doubling
-// it doubles the memory that a full server needs.
+// MaxRange bounds one answer in bytes, and so the pieces of what is fetched. It is
+// the chunk size of packages: one chunk is one answer. Doubling it doubles the memory
+// that a full server needs.
 const MaxRange = 256 << 10
 
 // MaxRatio is how many times smaller than its content a compressed body may be. One
@@ -79,14 +79,21 @@ type Blob interface {
 // fs.ErrNotExist for a blob that is not here.
 type Opener func(digest shared.Digest) (Blob, error)
 
-// Sink takes the chunks of one download. Its methods are called concurrently.
+// Piece is a range of a blob that can be verified when it is here, whoever sent it.
+type Piece struct {
+	Offset int64
+	Length int // 1 to [MaxRange]
+}
+
+// Sink takes the pieces of one download. Its methods are called concurrently.
 type Sink interface {
-	// Missing lists the chunks that are needed.
-	Missing() []int
-	// WriteChunk verifies data and records it as chunk i. It returns an error that
-	// matches shared.ReasonIntegrity when data is not chunk i: then the peer that
-	// sent it is a liar. Any other error ends the download. It must not keep data.
-	WriteChunk(i int, data []byte) error
+	// Missing lists the pieces that are needed, in order. It is called once.
+	Missing() []Piece
+	// Write verifies data and records it as the piece that Missing has listed at
+	// place i. It returns an error that matches shared.ReasonIntegrity when data is
+	// something else: then the peer that sent it is a liar. Any other error ends the
+	// download. It must not keep data.
+	Write(i int, data []byte) error
 	// Commit is called once, when nothing is missing any more.
 	Commit() error
 	// Close is called once at the end, whatever happened.

@@ -241,7 +241,7 @@ func TestFetch(t *testing.T) {
 	})
 	t.Run("nonsense is refused", func(t *testing.T) {
 		into := newTarget(t, t.TempDir(), data)
-		for _, want := range []transfer.Want{{"x", 1, 1}, {digest, -1, 1}, {digest, 1, 0}, {digest, 1, transfer.MaxRange + 1}} {
+		for _, want := range []transfer.Want{{"x", 1}, {digest, -1}} {
 			_, err := client(t, transfer.Config{}).Fetch(t.Context(), want, into.open, candidates(), nil)
 			wantReason(t, err, shared.ReasonInvalidArgument)
 		}
@@ -262,11 +262,11 @@ type failingSink struct {
 	closed  atomic.Bool
 }
 
-func (s *failingSink) WriteChunk(i int, data []byte) error {
+func (s *failingSink) Write(i int, data []byte) error {
 	if s.written.Add(1) > 5 {
 		return shared.NewError(shared.ReasonStorageFull, "no space left")
 	}
-	return s.Sink.WriteChunk(i, data)
+	return s.Sink.Write(i, data)
 }
 
 func (s *failingSink) Close() error {
@@ -372,16 +372,16 @@ func TestCloseEndsDownloads(t *testing.T) {
 	wantReason(t, err, shared.ReasonCanceled)
 }
 
-func TestFetchBlob(t *testing.T) {
+func TestFetchBlobs(t *testing.T) {
 	data := content(3*chunkSize + 5)
 	digest, size := shared.DigestOf(data), int64(len(data))
 	const limit = 8 << 20
 	honest := serving(t, digest, memory{data: data}, transfer.Limits{})
 	check := func(t *testing.T, c *transfer.Client, peers ...peer.AddrInfo) {
 		t.Helper()
-		got, err := c.FetchBlob(t.Context(), digest, size, limit, candidates(peers...))
-		if err != nil || !bytes.Equal(got, data) {
-			t.Fatalf("%d bytes, %v", len(got), err)
+		got, stats, err := c.FetchBlobs(t.Context(), []transfer.Want{{digest, size}}, limit, candidates(peers...))
+		if err != nil || !bytes.Equal(got[0], data) || stats.Fetched != size {
+			t.Fatalf("%d bytes, %v", stats.Fetched, err)
 		}
 	}
 	t.Run("from one peer", func(t *testing.T) { check(t, client(t, transfer.Config{}), info(honest)) })
@@ -403,17 +403,17 @@ func TestFetchBlob(t *testing.T) {
 		check(t, client(t, transfer.Config{StallTimeout: time.Hour}), info(silent), info(honest))
 	})
 	t.Run("an empty one needs nobody", func(t *testing.T) {
-		got, err := client(t, transfer.Config{}).FetchBlob(t.Context(), shared.DigestOf(nil), 0, limit, candidates())
-		if err != nil || len(got) != 0 {
+		got, _, err := client(t, transfer.Config{}).FetchBlobs(t.Context(), []transfer.Want{{shared.DigestOf(nil), 0}}, limit, candidates())
+		if err != nil || len(got) != 1 || len(got[0]) != 0 {
 			t.Fatalf("%d bytes, %v", len(got), err)
 		}
 	})
 	t.Run("a size over the limit is refused", func(t *testing.T) {
-		_, err := client(t, transfer.Config{}).FetchBlob(t.Context(), digest, limit+1, limit, candidates(info(honest)))
+		_, _, err := client(t, transfer.Config{}).FetchBlobs(t.Context(), []transfer.Want{{digest, limit - 1}, {digest, 2}}, limit, candidates(info(honest)))
 		wantReason(t, err, shared.ReasonLimitExceeded)
 	})
 	t.Run("nobody has it", func(t *testing.T) {
-		_, err := client(t, transfer.Config{}).FetchBlob(t.Context(), shared.DigestOf([]byte("else")), 4, limit, candidates(info(honest)))
+		_, _, err := client(t, transfer.Config{}).FetchBlobs(t.Context(), []transfer.Want{{digest, size}, {shared.DigestOf([]byte("else")), 4}}, limit, candidates(info(honest)))
 		wantReason(t, err, shared.ReasonUnavailable)
 	})
 }
