@@ -32,6 +32,7 @@ ggen marketplace p2p start --foreground`,
 			&cli.BoolFlag{Name: "light", Usage: "keep no catalogue: ask other peers, and verify what they answer"},
 			&cli.BoolFlag{Name: "super-peer", Usage: "offer to answer for light peers"},
 			&cli.BoolFlag{Name: "no-mdns", Usage: "do not look for peers in the local network"},
+			&cli.StringFlag{Name: "metrics-addr", Usage: "serve metrics for Prometheus at this `ADDRESS` of this machine, such as 127.0.0.1:9464"},
 			&cli.StringFlag{Name: "config", Usage: "read settings from `FILE` instead of ggen.toml and config.toml"},
 			&cli.BoolFlag{Name: "foreground", Usage: "stay in the foreground until interrupted"},
 		},
@@ -62,6 +63,7 @@ func start(ctx context.Context, v *invocation) error {
 			*into = &on
 		}
 	}
+	given.MetricsAddr = v.flags.String("metrics-addr")
 	if v.flags.IsSet("no-mdns") {
 		on := !v.flags.Bool("no-mdns")
 		given.MDNS = &on

@@ -60,6 +60,14 @@ type Config struct {
 	// LookupFanout is how many peers a lookup in the DHT asks at first, LookupConcurrency
 	// how many at most at once. 0: 5 and 10; see [routing.Config].
 	LookupFanout, LookupConcurrency int
+	// UploadLimit is how many bytes a second are sent of packages; 0: no limit.
+	UploadLimit int64
+	// CacheSize is how many bytes are kept of packages of others that are not pinned; 0:
+	// [DefaultCacheSize].
+	CacheSize int64
+	// MetricsAddr is the loopback address, host:port, at which metrics can be read; empty:
+	// none.
+	MetricsAddr string
 	// Light makes a peer that keeps no catalogue: it asks others.
 	Light bool
 	// SuperPeer makes the peer announce that it answers for light ones.
@@ -273,11 +281,11 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 		return err
 	}
 	e.opened(e.node.Close)
-	if e.server, err = transfer.Serve(e.node.Host(), e.openBlob, transfer.Limits{Logger: e.log}); err != nil {
+	if e.server, err = transfer.Serve(e.node.Host(), e.openBlob, transfer.Limits{Rate: e.cfg.UploadLimit, Logger: e.log}); err != nil {
 		return named(err, "serve content")
 	}
 	e.opened(e.server.Close)
-	if e.fetcher, err = transfer.NewClient(e.node.Host(), transfer.Config{Observe: e.observe}); err != nil {
+	if e.fetcher, err = transfer.NewClient(e.node.Host(), transfer.Config{Observe: e.observe, Expect: e.expect}); err != nil {
 		return named(err, "prepare transfer")
 	}
 	e.opened(e.fetcher.Close)

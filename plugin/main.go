@@ -104,6 +104,9 @@ func parseSpec(args []string, stderr io.Writer) (spec launch.Spec, debugging boo
 	flags.Var((*list)(&spec.Settings.AllowPeers), "allow-peer", "ID of a peer that may connect; with one, nobody else may (repeatable)")
 	flags.IntVar(&spec.Settings.LookupFanout, "lookup-fanout", 0, "peers that a lookup asks at first; 0: 5")
 	flags.IntVar(&spec.Settings.LookupConcurrency, "lookup-concurrency", 0, "peers that a lookup asks at most at once; 0: 10")
+	flags.Int64Var(&spec.Settings.UploadLimit, "upload-limit", 0, "bytes a second to send of packages; 0: no limit")
+	flags.Int64Var(&spec.Settings.CacheSize, "cache-size", 0, "bytes to keep of packages of others; 0: no limit")
+	flags.StringVar(&spec.Settings.MetricsAddr, "metrics-addr", "", "loopback host:port at which to serve metrics; empty: nowhere")
 	flags.Func("location", "LATITUDE,LONGITUDE,REGION of this machine in whole degrees, for every peer to know", func(text string) error {
 		l, err := launch.ParseLocation(text)
 		spec.Settings.Location = &l

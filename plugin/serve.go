@@ -148,6 +148,7 @@ func open(ctx context.Context, spec launch.Spec, log *slog.Logger) (*p2p.Engine,
 		Location: location,
 		Light:    spec.Settings.Light, SuperPeer: spec.Settings.SuperPeer,
 		LookupFanout: spec.Settings.LookupFanout, LookupConcurrency: spec.Settings.LookupConcurrency,
+		UploadLimit: spec.Settings.UploadLimit, CacheSize: spec.Settings.CacheSize, MetricsAddr: spec.Settings.MetricsAddr,
 	})
 }
 

@@ -165,19 +165,22 @@ func arguments(spec launch.Spec) []string {
 	for _, id := range spec.Settings.AllowPeers {
 		args = append(args, "-allow-peer", id)
 	}
-	for flag, n := range map[string]int{"-lookup-fanout": spec.Settings.LookupFanout, "-lookup-concurrency": spec.Settings.LookupConcurrency} {
+	for flag, n := range map[string]int64{
+		"-lookup-fanout": int64(spec.Settings.LookupFanout), "-lookup-concurrency": int64(spec.Settings.LookupConcurrency),
+		"-upload-limit": spec.Settings.UploadLimit, "-cache-size": spec.Settings.CacheSize, "-memory": spec.Settings.Memory,
+	} {
 		if n > 0 {
-			args = append(args, flag, strconv.Itoa(n))
+			args = append(args, flag, strconv.FormatInt(n, 10))
 		}
+	}
+	if spec.Settings.MetricsAddr != "" {
+		args = append(args, "-metrics-addr", spec.Settings.MetricsAddr)
 	}
 	if spec.Settings.Location != nil {
 		args = append(args, "-location", spec.Settings.Location.String())
 	}
 	if spec.Settings.IdleStop > 0 {
 		args = append(args, "-idle", spec.Settings.IdleStop.String())
-	}
-	if spec.Settings.Memory > 0 {
-		args = append(args, "-memory", strconv.FormatInt(spec.Settings.Memory, 10))
 	}
 	if spec.Stay {
 		args = append(args, "-stay")

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"maps"
 	"math"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,6 +41,7 @@ const (
 	EnvAllow     = "GGEN_P2P_ALLOW" // peer IDs, separated by commas
 	EnvMDNS      = "GGEN_P2P_MDNS"
 	EnvLight     = "GGEN_P2P_LIGHT"
+	EnvMetrics   = "GGEN_P2P_METRICS_ADDR"
 	EnvSuper     = "GGEN_P2P_SUPER_PEER"
 )
 
@@ -67,6 +70,10 @@ type Settings struct {
 	LookupFanout      int // peers that a lookup asks at first; 0: 5
 	LookupConcurrency int // and at most at once; 0: 10
 
+	UploadLimit int64  // bytes a second that are sent of packages; 0: no limit
+	CacheSize   int64  // bytes that are kept of packages of others; 0: no limit
+	MetricsAddr string // loopback address at which metrics can be read; empty: none
+
 	Location *launch.Location // about where this machine is, for every peer to know; nil: none does
 }
 
@@ -86,6 +93,10 @@ type Given struct {
 
 	LookupFanout      int // 0 leaves it to the next source
 	LookupConcurrency int
+
+	UploadLimit int64 // 0 leaves it to the next source
+	CacheSize   int64
+	MetricsAddr string // empty leaves it to the next source
 
 	Location *launch.Location
 
@@ -132,6 +143,9 @@ func Merge(sources ...Given) Settings {
 		}
 		s.LookupFanout = cmp.Or(s.LookupFanout, g.LookupFanout)
 		s.LookupConcurrency = cmp.Or(s.LookupConcurrency, g.LookupConcurrency)
+		s.UploadLimit = cmp.Or(s.UploadLimit, g.UploadLimit)
+		s.CacheSize = cmp.Or(s.CacheSize, g.CacheSize)
+		s.MetricsAddr = cmp.Or(s.MetricsAddr, g.MetricsAddr)
 		if s.AllowPeers == nil {
 			s.AllowPeers = g.AllowPeers
 		}
@@ -155,6 +169,9 @@ func (s Settings) Check() error {
 	if n := max(s.LookupFanout, s.LookupConcurrency); n > maxLookup || min(s.LookupFanout, s.LookupConcurrency) < 0 {
 		return shared.NewError(shared.ReasonInvalidArgument, "lookup_fanout %d, lookup_concurrency %d: 1 to %d peers can be asked at once", s.LookupFanout, s.LookupConcurrency, maxLookup)
 	}
+	if err := checkMetricsAddr(s.MetricsAddr); err != nil {
+		return err
+	}
 	if s.Light && (s.SuperPeer || s.DHTServer) {
 		return shared.NewError(shared.ReasonInvalidArgument, "a light peer keeps nothing that it could answer others with").
 			WithHint("leave out light, or super_peer and dht_server")
@@ -168,6 +185,22 @@ func (s Settings) Check() error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// checkMetricsAddr refuses an address that others can reach: metrics tell what a machine
+// does, to whoever asks.
+func checkMetricsAddr(address string) error {
+	if address == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	ip, ipErr := netip.ParseAddr(host)
+	n, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || portErr != nil || n == 0 || host != "localhost" && (ipErr != nil || !ip.IsLoopback()) {
+		return shared.NewError(shared.ReasonInvalidArgument, "metrics_addr %q is not an address of this machine alone", address).
+			WithHint("write 127.0.0.1:9464, and let a collector on this machine read it")
 	}
 	return nil
 }
@@ -201,6 +234,7 @@ func FromEnvironment(lookup func(string) string) (Given, error) {
 		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "%s is %q, which is not an absolute path", EnvKey, g.NetworkKey)
 	}
 	g.AllowPeers = SplitAddresses(lookup(EnvAllow))
+	g.MetricsAddr = lookup(EnvMetrics)
 	for variable, into := range map[string]**bool{EnvDHTServer: &g.DHTServer, EnvMDNS: &g.MDNS, EnvLight: &g.Light, EnvSuper: &g.SuperPeer} {
 		if text := lookup(variable); text != "" {
 			on, err := strconv.ParseBool(text)
@@ -231,6 +265,24 @@ func parseMemory(text string) (int64, error) {
 		return 0, errors.New("that is not a size such as 512MiB")
 	case size < MinMemory || size > 1<<50:
 		return 0, fmt.Errorf("an engine needs %s at least", humanize.IBytes(MinMemory))
+	}
+	return int64(size), nil
+}
+
+// The least that makes sense: an answer a second, and a few packages.
+const minUpload, minCache = 16 << 10, 16 << 20
+
+// parseAmount reads a number of bytes; empty is 0.
+func parseAmount(key, text string, least uint64) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	size, err := humanize.ParseBytes(text)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%s = %q is not a size such as 512MiB", key, text)
+	case size < least || size > 1<<50:
+		return 0, fmt.Errorf("%s = %q: it must be %s at least", key, text, humanize.IBytes(least))
 	}
 	return int64(size), nil
 }
@@ -270,6 +322,7 @@ const maxLookup = 60
 var settingKeys = []string{
 	"listen", "bootstrap", "dht_server", "idle_stop", "memory_limit", "trust_policy", "min_age", "max_package_files", "max_package_size",
 	"network_key", "allow_peers", "mdns", "light", "super_peer", "lookup_fanout", "lookup_concurrency",
+	"upload_limit", "cache_size", "metrics_addr",
 }
 
 // knownKeys refuses a key of [marketplace] that looks like one of ours and is none: a
@@ -344,6 +397,9 @@ func ParseSettings(file string, data []byte) (Given, error) {
 			Super     *bool    `toml:"super_peer"`
 			Fanout    int      `toml:"lookup_fanout"`
 			AtOnce    int      `toml:"lookup_concurrency"`
+			Upload    string   `toml:"upload_limit"`
+			Cache     string   `toml:"cache_size"`
+			Metrics   string   `toml:"metrics_addr"`
 		} `toml:"marketplace"`
 	}
 	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&document); err != nil {
@@ -361,7 +417,7 @@ func ParseSettings(file string, data []byte) (Given, error) {
 	table := document.Marketplace
 	g := Given{
 		Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer, AllowPeers: table.Allow, MDNS: table.MDNS, Light: table.Light, SuperPeer: table.Super,
-		LookupFanout: table.Fanout, LookupConcurrency: table.AtOnce, Location: location,
+		LookupFanout: table.Fanout, LookupConcurrency: table.AtOnce, Location: location, MetricsAddr: table.Metrics,
 	}
 	if g.NetworkKey = table.Key; g.NetworkKey != "" && !filepath.IsAbs(g.NetworkKey) {
 		g.NetworkKey = filepath.Join(filepath.Dir(file), g.NetworkKey)
@@ -379,6 +435,12 @@ func ParseSettings(file string, data []byte) (Given, error) {
 			return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: memory_limit = %q: %w", file, *table.Memory, err)
 		}
 		g.Memory = &size
+	}
+	if g.UploadLimit, err = parseAmount("upload_limit", table.Upload, minUpload); err == nil {
+		g.CacheSize, err = parseAmount("cache_size", table.Cache, minCache)
+	}
+	if err != nil {
+		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: %w", file, err)
 	}
 	err = g.readRules(table.Policy, table.MinAge, "trust_policy", "min_age")
 	if err == nil {

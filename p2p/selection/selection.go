@@ -44,10 +44,6 @@ const (
 	// once in 257.
 	sharpness = 8
 
-	// coldTrips is how many more round trips the first byte takes without a connection:
-	// QUIC's handshake and an address that may have to be tried first.
-	coldTrips = 2
-
 	// perBlock bounds how many peers of one block of public addresses (a /24 or /48, one
 	// owner's) are among the first [places]: they share a line, or a liar.
 	perBlock = 2
@@ -58,6 +54,10 @@ const (
 	typicalResponse = 200 * time.Millisecond
 	typicalPace     = 1e-6 // seconds a byte: 1 MB/s
 )
+
+// ColdTrips is how many more round trips the first byte takes without a connection:
+// QUIC's handshake, and an address that may have to be tried first.
+const ColdTrips = 2
 
 // Candidate is a peer that may have what is wanted.
 type Candidate struct {
@@ -173,7 +173,7 @@ func (s *Selector) Order(candidates []Candidate, bytes int64) []string {
 func expected(c Candidate, bytes int64, inFlight int) float64 {
 	first := c.Response.Seconds()
 	if c.Cold {
-		first *= 1 + coldTrips
+		first *= 1 + ColdTrips
 	}
 	t := (first + float64(max(bytes, 0))*c.Pace*float64(1+inFlight)) / min(max(c.Confidence, 0.01), 1)
 	if c.Holds > 0 && c.Holds < 1 {

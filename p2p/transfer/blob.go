@@ -73,7 +73,7 @@ type blobFetch struct {
 }
 
 func (b *blobFetch) work(ctx context.Context, p peer.AddrInfo) *failure {
-	return b.client.persist(ctx, func() (bool, *failure) {
+	return b.client.persist(ctx, p.ID, func() (bool, *failure) {
 		fail := b.attempt(ctx, p)
 		if fail != nil && ctx.Err() == nil {
 			b.client.cfg.Observe(Outcome{Peer: p.ID, Kind: fail.kind})

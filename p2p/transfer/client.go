@@ -29,9 +29,14 @@ type Config struct {
 	// StallTimeout is after how much silence a peer is given up. What it was asked
 	// for is asked elsewhere long before. Default: 10 s.
 	StallTimeout time.Duration
-	// HedgeAfter is after how much silence of all peers one more is asked.
-	// Default: 250 ms, about the round trip to the other side of the world.
+	// HedgeAfter is after how much silence of all peers one more is asked, of those of
+	// whom Expect knows nothing. Default: 250 ms, about the round trip to the other
+	// side of the world.
 	HedgeAfter time.Duration
+	// Expect is how long a peer is expected to take from now to its first byte; 0 if
+	// that is not known. One more is asked when the last one that was asked takes
+	// twice as long, and 20 ms. Default: nothing is known.
+	Expect func(peer.ID) time.Duration
 }
 
 // Candidates yields peers that may have what is wanted, the best first, as they
@@ -55,11 +60,12 @@ type Client struct {
 	lifetime context.Context // ends when Close begins
 	cancel   context.CancelFunc
 
-	mu      sync.Mutex // guards the fields below
-	flights map[string]*flight
-	seats   map[peer.ID]*seats
-	closed  bool
-	running sync.WaitGroup // of flights; added to under mu while not closed
+	mu       sync.Mutex // guards the fields below
+	flights  map[string]*flight
+	seats    map[peer.ID]*seats
+	breaking map[peer.ID]int // streams in a row that broke
+	closed   bool
+	running  sync.WaitGroup // of flights; added to under mu while not closed
 }
 
 // NewClient makes a client on h. Close it before h.
@@ -85,11 +91,14 @@ func NewClient(h host.Host, cfg Config) (*Client, error) {
 	if cfg.HedgeAfter == 0 {
 		cfg.HedgeAfter = 250 * time.Millisecond
 	}
+	if cfg.Expect == nil {
+		cfg.Expect = func(peer.ID) time.Duration { return 0 }
+	}
 	decoder, err := newDecoder()
 	if err != nil {
 		return nil, fmt.Errorf("transfer: %w", err)
 	}
-	c := &Client{host: h, cfg: cfg, decoder: decoder, flights: map[string]*flight{}, seats: map[peer.ID]*seats{}}
+	c := &Client{host: h, cfg: cfg, decoder: decoder, flights: map[string]*flight{}, seats: map[peer.ID]*seats{}, breaking: map[peer.ID]int{}}
 	c.lifetime, c.cancel = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -221,24 +230,53 @@ func (c *Client) leave(key string, f *flight) {
 	}
 }
 
+// patience is for how long nobody else is asked after a peer.
+func (c *Client) patience(p peer.ID) time.Duration {
+	const factor, slack, longest = 2, 20 * time.Millisecond, 2 * time.Second
+	if expected := c.cfg.Expect(p); expected > 0 {
+		return min(factor*expected+slack, longest)
+	}
+	return c.cfg.HedgeAfter
+}
+
 const (
-	// tries is how often a peer is asked again after its stream broke, and
-	// busyTries after it was busy: a server that tells us to come back is alive.
-	tries     = 3
+	// tries is after how many streams in a row that broke a peer is not asked again,
+	// over all downloads: a connection that was lost is worth a second one. busyTries is
+	// the same of being busy in one download: who tells us to come back is alive.
+	tries     = 2
 	busyTries = 10
+
+	// maxBreaking bounds the peers of which the last stream broke.
+	maxBreaking = 1024
 )
+
+// broke counts streams to a peer that broke in a row, and forgets them if it was of use.
+func (c *Client) broke(p peer.ID, useful bool) (inARow int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if useful {
+		delete(c.breaking, p)
+		return 0
+	}
+	if len(c.breaking) >= maxBreaking {
+		clear(c.breaking)
+	}
+	c.breaking[p]++
+	return c.breaking[p]
+}
 
 // persist calls attempt again, after a pause, while it fails in a way that may
 // pass. progress tells whether the last attempt brought something: then the peer
 // has all its tries again.
-func (c *Client) persist(ctx context.Context, attempt func() (progress bool, fail *failure)) *failure {
-	for broken, busy := 0, 0; ; {
+func (c *Client) persist(ctx context.Context, p peer.ID, attempt func() (progress bool, fail *failure)) *failure {
+	for busy := 0; ; {
 		progress, fail := attempt()
+		if progress || fail == nil {
+			busy = 0
+			c.broke(p, true)
+		}
 		if fail == nil || ctx.Err() != nil {
 			return fail
-		}
-		if progress {
-			broken, busy = 0, 0
 		}
 		pause := fail.pause
 		switch fail.kind {
@@ -246,12 +284,14 @@ func (c *Client) persist(ctx context.Context, attempt func() (progress bool, fai
 			busy++
 			pause += rand.N(pause/2 + time.Millisecond) // or all who were refused come back together
 		case Disconnected:
-			broken++
-			pause = 50 * time.Millisecond << broken
+			pause = 100 * time.Millisecond
+			if c.broke(p, false) >= tries {
+				return fail
+			}
 		default:
 			return fail
 		}
-		if broken >= tries || busy >= busyTries {
+		if busy >= busyTries {
 			return fail
 		}
 		timer := time.NewTimer(pause)

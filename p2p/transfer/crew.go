@@ -40,13 +40,16 @@ func (w *crew) run(ctx context.Context, from Candidates) {
 			waiting = append(waiting, p) // not wanted any more
 		}
 	}()
-	hedge := time.NewTimer(w.client.cfg.HedgeAfter)
+	patience := w.client.cfg.HedgeAfter
+	hedge := time.NewTimer(patience)
 	defer hedge.Stop()
 	for {
 		for ; active < w.limit && len(waiting) > 0; waiting = waiting[1:] {
 			p := waiting[0]
 			active++
 			go func() { ended <- w.work(ctx, p) }()
+			patience = w.client.patience(p.ID)
+			hedge.Reset(patience)
 		}
 		if active == 0 && candidates == nil {
 			return
@@ -71,10 +74,10 @@ func (w *crew) run(ctx context.Context, from Candidates) {
 				}
 			}
 		case <-w.moved:
-			hedge.Reset(w.client.cfg.HedgeAfter)
+			hedge.Reset(patience)
 		case <-hedge.C:
 			w.limit = min(w.limit+1, w.most)
-			hedge.Reset(w.client.cfg.HedgeAfter)
+			hedge.Reset(patience)
 		}
 	}
 }

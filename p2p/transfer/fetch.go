@@ -151,7 +151,7 @@ func (d *download) request(i int) request {
 func (d *download) work(ctx context.Context, p peer.AddrInfo) *failure {
 	w := &worker{peer: p.ID}
 	before := int64(0)
-	fail := d.client.persist(ctx, func() (bool, *failure) {
+	fail := d.client.persist(ctx, p.ID, func() (bool, *failure) {
 		fail := d.attempt(ctx, p, w)
 		d.abandon(w)
 		progress := w.bytes > before

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,7 +48,10 @@ const (
 type Limits struct {
 	Streams        int // at once; default 64, which is at most 32 MiB
 	StreamsPerPeer int // at once; default 8, twice what our client opens
-	Logger         *slog.Logger
+	// Rate is how many bytes a second are sent to all peers together, each of which gets
+	// the same. Default: no limit.
+	Rate   int64
+	Logger *slog.Logger
 }
 
 // Server hands out blobs until it is closed.
@@ -58,6 +62,8 @@ type Server struct {
 	log     *slog.Logger
 	encoder *zstd.Encoder
 	buffers sync.Pool // of *buffers
+	pacer   *pacer    // nil: there is no limit
+	done    chan struct{}
 
 	mu      sync.Mutex // guards the fields below
 	streams map[network.Stream]struct{}
@@ -71,7 +77,7 @@ func Serve(h host.Host, open Opener, limits Limits) (*Server, error) {
 	if h == nil || open == nil {
 		return nil, errors.New("transfer: Serve without host or opener")
 	}
-	if limits.Streams < 0 || limits.StreamsPerPeer < 0 {
+	if limits.Streams < 0 || limits.StreamsPerPeer < 0 || limits.Rate < 0 {
 		return nil, errors.New("transfer: Limits are negative")
 	}
 	if limits.Streams == 0 {
@@ -87,7 +93,11 @@ func Serve(h host.Host, open Opener, limits Limits) (*Server, error) {
 	s := &Server{
 		host: h, open: open, limits: limits, log: limits.Logger, encoder: encoder,
 		buffers: sync.Pool{New: func() any { return new(buffers) }},
-		streams: map[network.Stream]struct{}{}, perPeer: map[peer.ID]int{},
+		streams: map[network.Stream]struct{}{}, perPeer: map[peer.ID]int{}, done: make(chan struct{}),
+	}
+	if limits.Rate > 0 {
+		s.pacer = newPacer(limits.Rate)
+		s.running.Go(func() { s.pacer.run(s.done) })
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -101,6 +111,9 @@ func Serve(h host.Host, open Opener, limits Limits) (*Server, error) {
 func (s *Server) Close() error {
 	s.host.RemoveStreamHandler(Protocol)
 	s.mu.Lock()
+	if !s.closed {
+		close(s.done)
+	}
 	s.closed = true
 	for stream := range s.streams {
 		_ = stream.ResetWithError(network.StreamShutdown) // it may be gone already
@@ -130,7 +143,7 @@ func (s *Server) handle(stream network.Stream) {
 		_ = stream.Close() // the peer asks again, whether it heard us or not
 		return
 	}
-	err := s.serve(stream)
+	err := s.serve(stream, p)
 	defer s.running.Done()
 	s.dismiss(stream, p) // first: a client that sees the end may come again at once
 	switch {
@@ -187,7 +200,7 @@ type duplex interface {
 }
 
 // serve answers requests until the client closes (nil) or something fails.
-func (s *Server) serve(stream duplex) error {
+func (s *Server) serve(stream duplex, p peer.ID) error {
 	var last opened
 	defer last.close()
 	skip := 0
@@ -206,14 +219,14 @@ func (s *Server) serve(stream duplex) error {
 		if err != nil {
 			return err
 		}
-		if err := s.answer(stream, req, &last, &skip); err != nil {
+		if err := s.answer(stream, p, req, &last, &skip); err != nil {
 			return err
 		}
 	}
 }
 
-func (s *Server) answer(stream duplex, req request, last *opened, skip *int) error {
-	if err := stream.SetWriteDeadline(time.Now().Add(writeGrace + time.Duration(req.length)*time.Second/minRate)); err != nil {
+func (s *Server) answer(stream duplex, p peer.ID, req request, last *opened, skip *int) error {
+	if err := grant(stream, req.length); err != nil {
 		return err
 	}
 	blob, err := last.open(s.open, shared.DigestFromSum(req.sum))
@@ -252,8 +265,32 @@ func (s *Server) answer(stream duplex, req request, last *opened, skip *int) err
 		}
 	}
 	header{status: statusOK, encoding: encoding, body: len(frame) - headerLen}.append(frame[:0])
-	_, err = stream.Write(frame)
-	return err
+	return s.send(stream, p, frame)
+}
+
+// grant lets the client take so many bytes at the least rate.
+func grant(stream duplex, bytes int) error {
+	return stream.SetWriteDeadline(time.Now().Add(writeGrace + time.Duration(bytes)*time.Second/minRate))
+}
+
+// send writes an answer, as fast as all of them may go together.
+func (s *Server) send(stream duplex, p peer.ID, frame []byte) error {
+	if s.pacer == nil {
+		_, err := stream.Write(frame)
+		return err
+	}
+	for part := range slices.Chunk(frame, slice) {
+		if !s.pacer.wait(p, len(part), s.done) {
+			return network.ErrReset
+		}
+		if err := grant(stream, len(part)); err != nil { // the wait is not the client's fault
+			return err
+		}
+		if _, err := stream.Write(part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // buffers are what one answer needs. The header has its place in front of the

@@ -91,7 +91,7 @@ func TestWhatIsServedIsReceived(t *testing.T) {
 			asked.Write(r.append(nil))
 		}
 		stream := &tape{Reader: &asked}
-		if err := server.serve(stream); err != nil {
+		if err := server.serve(stream, ""); err != nil {
 			rt.Fatal(err)
 		}
 		s := aSession(t, stream.Bytes())
@@ -113,7 +113,7 @@ func FuzzServe(f *testing.F) {
 	f.Add([]byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, asked []byte) {
 		stream := &tape{Reader: bytes.NewReader(asked)}
-		_ = aServer(t, data).serve(stream)
+		_ = aServer(t, data).serve(stream, "")
 		if limit := (len(asked)/requestLen + 1) * (headerLen + len(data)); stream.Len() > limit {
 			t.Fatalf("%d bytes asked, %d answered", len(asked), stream.Len())
 		}
@@ -174,7 +174,7 @@ func TestNothingIsPackedTooWell(t *testing.T) {
 	zeros := strings.Repeat("\x00", length)
 	req.sum = shared.DigestOf([]byte(zeros)).Sum()
 	stream := &tape{Reader: bytes.NewReader(req.append(nil))}
-	if err := aServer(t, zeros).serve(stream); err != nil {
+	if err := aServer(t, zeros).serve(stream, ""); err != nil {
 		t.Fatal(err)
 	}
 	got, _, fail := aSession(t, stream.Bytes()).receive(req)

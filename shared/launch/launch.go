@@ -64,6 +64,12 @@ type Settings struct {
 	// for light ones.
 	Light     bool `json:"light,omitempty"`
 	SuperPeer bool `json:"super_peer,omitempty"`
+	// UploadLimit is how many bytes a second the engine sends of packages, and CacheSize how
+	// many bytes it keeps of packages that nobody has pinned or published here; 0: no limit.
+	UploadLimit int64 `json:"upload_limit,omitempty"`
+	CacheSize   int64 `json:"cache_size,omitempty"`
+	// MetricsAddr is the loopback address, host:port, at which metrics can be read. Empty: none.
+	MetricsAddr string `json:"metrics_addr,omitempty"`
 	// Location is about where this machine is, if other peers may know. nil: they may not.
 	Location *Location `json:"location,omitempty"`
 }
@@ -125,7 +131,8 @@ func (s Settings) Equal(other Settings) bool {
 		s.NetworkKey == other.NetworkKey && slices.Equal(s.AllowPeers, other.AllowPeers) && s.NoMDNS == other.NoMDNS &&
 		(s.Location == nil) == (other.Location == nil) && (s.Location == nil || *s.Location == *other.Location) &&
 		s.Light == other.Light && s.SuperPeer == other.SuperPeer &&
-		s.LookupFanout == other.LookupFanout && s.LookupConcurrency == other.LookupConcurrency
+		s.LookupFanout == other.LookupFanout && s.LookupConcurrency == other.LookupConcurrency &&
+		s.UploadLimit == other.UploadLimit && s.CacheSize == other.CacheSize && s.MetricsAddr == other.MetricsAddr
 }
 
 // Spec is everything an engine is started with.
