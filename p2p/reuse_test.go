@@ -211,3 +211,39 @@ func replaceInBlobs(t *testing.T, home, old, with string) {
 		t.Fatal(err)
 	}
 }
+
+// TestRealVersions publishes folders as consecutive versions of a package and tells what
+// each of them costs somebody who has the one before. GGEN_TEST_VERSIONS names them,
+// separated by commas.
+func TestRealVersions(t *testing.T) {
+	folders := os.Getenv("GGEN_TEST_VERSIONS")
+	if folders == "" {
+		t.Skip("GGEN_TEST_VERSIONS names no folders")
+	}
+	author := open(t, t.TempDir())
+	user := open(t, t.TempDir(), address(t, author))
+	root := t.TempDir()
+	var before tree
+	for i, folder := range strings.Split(folders, ",") {
+		version, now := fmt.Sprintf("1.%d.0", i), tree{}
+		err := filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			name, err := filepath.Rel(folder, path)
+			if err != nil {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			now[filepath.ToSlash(name)] = string(data)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		receipt := release(t, author, "real", version, now)
+		got := get(t, user, "real", version, root)
+		t.Logf("| %s | %d | %d | %d | %d |", filepath.Base(folder), len(now), receipt.Size, now.changed(before), got.Fetched)
+		before = now
+	}
+}
