@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"ggen.dev/marketplace/shared"
+	"ggen.dev/marketplace/shared/telemetry"
 )
 
 // version is set by the linker when a release is built.
@@ -41,7 +43,12 @@ func realMain(with engines) exitCode {
 	}
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
-	return p.run(ctx)
+	traced, err := telemetry.Traces(ctx, "ggen", version)
+	if err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "warning: traces are not exported:", err)
+	}
+	defer traced()
+	return p.run(telemetry.FromEnvironment(ctx))
 }
 
 // readPassword reads a line from a terminal that does not show it. When ctx ends first,

@@ -13,6 +13,7 @@ import (
 	"ggen.dev/marketplace/host/project"
 	"ggen.dev/marketplace/host/render"
 	"ggen.dev/marketplace/shared"
+	"ggen.dev/marketplace/shared/tracing"
 )
 
 // program is one run of ggen: its command line and its surroundings.
@@ -106,7 +107,10 @@ func (p *program) action(arguments arity, do func(context.Context, *invocation) 
 			ctx, cancel = context.WithTimeout(ctx, limit)
 			defer cancel()
 		}
-		return do(ctx, v)
+		ctx, end := tracing.Start(ctx, c.Command.HelpName)
+		err = do(ctx, v)
+		end(err)
+		return err
 	}
 }
 

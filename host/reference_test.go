@@ -70,6 +70,8 @@ func reference(t *testing.T, app *cli.App) []byte {
 		{project.EnvMinAge, "min_age = \"3d\"", "leave out releases that this peer has known for less; the longest of all sources counts, and `--min-age` goes before it"},
 		{"", "max_package_size = \"16MiB\"", "refuse packages whose archive is larger; the smallest of all sources counts, and at most 256MiB"},
 		{"", "max_package_files = 1000", "refuse packages with more files; the smallest of all sources counts, and at most 10000"},
+		{launch.LogFormatVariable, "", "`json`: the engine writes its log as JSON"},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", "", "where to send traces and metrics, and with the other variables of OpenTelemetry how; see OPERATIONS.md"},
 		{launch.PassphraseVariable, "", "the passphrase of encrypted keys, see `key`"},
 		{"GGEN_PROFILE", "", "the profile, as `--profile`: each has an engine, keys and a catalogue of its own, below `$GGEN_HOME/profiles`"},
 		{"GGEN_ENGINE_ATTACH", "", "the socket of an engine that somebody runs in a terminal (`serve -debug`), to be used instead of any other"},

@@ -18,11 +18,13 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
 	record "github.com/libp2p/go-libp2p-record"
 	"github.com/libp2p/go-libp2p/core/peer"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"ggen.dev/marketplace/p2p/ask"
 	"ggen.dev/marketplace/p2p/catalog"
@@ -37,9 +39,11 @@ import (
 	"ggen.dev/marketplace/p2p/search"
 	"ggen.dev/marketplace/p2p/selection"
 	"ggen.dev/marketplace/p2p/store"
+	"ggen.dev/marketplace/p2p/telemetry"
 	"ggen.dev/marketplace/p2p/transfer"
 	"ggen.dev/marketplace/p2p/trust"
 	"ggen.dev/marketplace/shared"
+	"ggen.dev/marketplace/shared/tracing"
 )
 
 // Config describes an engine. Home is required; every other zero value has the
@@ -68,6 +72,8 @@ type Config struct {
 	// MetricsAddr is the loopback address, host:port, at which metrics can be read; empty:
 	// none.
 	MetricsAddr string
+	// MetricReaders read the metrics, too; the engine closes them.
+	MetricReaders []sdkmetric.Reader
 	// Light makes a peer that keeps no catalogue: it asks others.
 	Light bool
 	// SuperPeer makes the peer announce that it answers for light ones.
@@ -133,6 +139,9 @@ type Engine struct {
 	passing  passing
 	asking   asking
 	traffic  traffic
+	meters   *telemetry.Meters
+	up       atomic.Bool       // between the end of Open and the beginning of Close
+	synced   atomic.Int64      // when catalogues were last compared with a peer's, in milliseconds; 0: never
 	lender   *ask.Server       // nil in a light peer
 	borrowed *catalog.Borrowed // what others have proven while the own catalogue could not say
 	resting  resting
@@ -183,6 +192,9 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 			err = errors.Join(err, e.Close())
 		}
 	}()
+	if err := e.openMeters(); err != nil {
+		return nil, err
+	}
 	if err := e.openDisk(); err != nil {
 		return nil, err
 	}
@@ -202,6 +214,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 		e.db.ReleasePages()
 		debug.FreeOSMemory()
 	})
+	e.up.Store(true)
 	return e, nil
 }
 
@@ -272,10 +285,11 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 		Secret: secret, Allow: allowed, Refuse: e.isBanned, Comment: e.place.String(), Local: e.cfg.Local,
 		Identity: identity, Listen: e.cfg.Listen, Bootstrap: e.cfg.Bootstrap,
 		DHTServer: e.cfg.DHTServer, DHTClient: e.cfg.Light, AnswerReachability: e.cfg.DHTServer,
-		Network: e.cfg.Network, Version: e.cfg.Version, Options: e.cfg.Options, Logger: e.log,
+		Network: e.cfg.Network, Version: e.cfg.Version, Options: e.measured(e.cfg.Options), Logger: e.log,
 		Validators: map[string]record.Validator{routing.HeadNamespace: routing.HeadValidator(headCodec{})},
 		Records:    e.saved(keyRecords),
 		PeersFile:  filepath.Join(e.cfg.Home, "peers.json"),
+		Gossip:     e.tracer(),
 	})
 	if err != nil {
 		return err
@@ -289,7 +303,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 		return named(err, "prepare transfer")
 	}
 	e.opened(e.fetcher.Close)
-	e.replicate, err = replicate.New(e.node.Host(), replicated{e}, replicate.Config{Peers: e.node.Connected, Misbehaved: e.misbehaved, Logger: e.log})
+	e.replicate, err = replicate.New(e.node.Host(), replicated{e}, replicate.Config{Peers: e.node.Connected, Misbehaved: e.misbehaved, Synced: e.hasSynced, Logger: e.log})
 	if err != nil {
 		return named(err, "serve the catalogue")
 	}
@@ -348,6 +362,11 @@ func (cfg Config) private() (secret node.Secret, allowed []peer.ID, err error) {
 	return secret, allowed, nil
 }
 
+// backgroundOf is background for work that belongs to a call, in the call's trace.
+func (e *Engine) backgroundOf(call context.Context, work func(ctx context.Context)) {
+	e.background(func(ctx context.Context) { work(tracing.Below(ctx, call)) })
+}
+
 // background runs work that outlives the call that wants it, until the engine
 // closes.
 func (e *Engine) background(work func(ctx context.Context)) {
@@ -360,6 +379,7 @@ func (e *Engine) background(work func(ctx context.Context)) {
 // Close stops the peer and waits for it. It is idempotent.
 func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
+		e.up.Store(false)
 		e.cancel()
 		var errs []error
 		for _, closer := range slices.Backward(e.closers) {

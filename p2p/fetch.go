@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"go.opentelemetry.io/otel/attribute"
 
 	"ggen.dev/marketplace/p2p/archive"
 	"ggen.dev/marketplace/p2p/catalog"
@@ -14,6 +15,7 @@ import (
 	"ggen.dev/marketplace/p2p/selection"
 	"ggen.dev/marketplace/p2p/transfer"
 	"ggen.dev/marketplace/shared"
+	"ggen.dev/marketplace/shared/tracing"
 )
 
 // maxProviders is how many providers of one release the DHT is asked for.
@@ -25,23 +27,32 @@ func (e *Engine) fetch(ctx context.Context, req shared.InstallRequest, s *step, 
 	var err error
 	if e.store.Has(rel.Archive.Digest) {
 		if s.index, err = e.readIndex(rel); err == nil {
-			e.traffic.hits.Add(1)
+			e.wanted(ctx, true)
 			return nil
 		}
 	}
-	e.traffic.misses.Add(1)
+	e.wanted(ctx, false)
 	if req.Offline {
 		return shared.NewError(shared.ReasonOffline, "%s is not on this machine, and --offline forbids to fetch it", s.label()).
 			WithHint("run the command without --offline")
 	}
-	stats, err := e.fetchContent(ctx, s, report)
+	fetching, end := tracing.Start(ctx, "fetch", attribute.String("package", s.label()), attribute.Int64("bytes", rel.Archive.Size))
+	started := e.now()
+	stats, err := e.fetchContent(fetching, s, report)
+	tracing.Note(fetching, attribute.Int64("fetched", stats.Fetched), attribute.Int("peers", len(stats.From)))
+	end(err)
+	e.meters.Transferred(fetching, outcomeOf(err), e.now().Sub(started))
 	if err != nil {
 		return e.explain(err, rel)
 	}
 	s.fetched, s.peers = stats.Fetched, len(stats.From)
 	e.noteProviders(rel, stats.From)
 	// Whoever installs a package serves it from now on.
-	e.background(func(ctx context.Context) { _, _ = e.routing.Provide(ctx, rel.Archive.Digest) })
+	e.backgroundOf(ctx, func(ctx context.Context) {
+		ctx, end := tracing.Start(ctx, "dht.provide")
+		_, err := e.routing.Provide(ctx, rel.Archive.Digest)
+		end(err)
+	})
 	return nil
 }
 
@@ -121,7 +132,7 @@ func (e *Engine) errand(rel *catalog.Release, size int64) *errand {
 	d := &errand{
 		from: e.sources, bytes: size, nearby: e.node.Connected, started: e.now(),
 		named: func(ctx context.Context) iter.Seq[peer.AddrInfo] {
-			return e.routing.Providers(ctx, rel.Archive.Digest, maxProviders)
+			return e.findProviders(ctx, rel.Archive.Digest, maxProviders)
 		},
 	}
 	for _, name := range e.holders.Peers(keyOf(rel)) {

@@ -52,7 +52,7 @@ func (e *Engine) secondOpinion(id shared.PublisherID) {
 	e.background(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, freshTimeout)
 		defer cancel()
-		for head, err := range e.routing.Heads(ctx, id) {
+		for head, err := range e.findHeads(ctx, id) {
 			if err != nil {
 				if !errors.Is(err, shared.ReasonNotFound) && ctx.Err() == nil {
 					e.log.Debug("ask the DHT for a newer head", "publisher", id.Short(), "error", err)

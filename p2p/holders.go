@@ -37,7 +37,7 @@ func (e *Engine) lookUpHolders(ctx context.Context, p popularity.Package) (found
 		if pkg.Publisher != p.Publisher {
 			continue
 		}
-		for info := range e.routing.Providers(ctx, pkg.Newest().Archive.Digest, routing.MaxProviders) {
+		for info := range e.findProviders(ctx, pkg.Newest().Archive.Digest, routing.MaxProviders) {
 			found = append(found, popularity.Peer{ID: info.ID.String(), Addresses: e.addressesOf(info)})
 		}
 		return found, len(found) > 0 || e.node.RoutingTableSize() > 0

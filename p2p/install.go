@@ -10,9 +10,12 @@ import (
 	"slices"
 	"sync"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"ggen.dev/marketplace/p2p/archive"
 	"ggen.dev/marketplace/p2p/catalog"
 	"ggen.dev/marketplace/shared"
+	"ggen.dev/marketplace/shared/tracing"
 )
 
 // Install places packages and what they depend on below a folder; see
@@ -29,7 +32,9 @@ func (e *Engine) Install(ctx context.Context, req shared.InstallRequest, report 
 		return shared.InstallReceipt{}, named(err, "install")
 	}
 	report.Report(shared.Progress{Phase: shared.PhaseResolve})
-	plan, err := e.plan(ctx, req)
+	resolving, end := tracing.Start(ctx, "resolve")
+	plan, err := e.plan(resolving, req)
+	end(err)
 	if err != nil {
 		return shared.InstallReceipt{}, named(err, "install %s", refList(req.Packages))
 	}
@@ -179,6 +184,8 @@ func (e *Engine) inTheWay(ctx context.Context, req shared.InstallRequest, s *ste
 }
 
 func (e *Engine) unpack(ctx context.Context, s *step) (err error) {
+	ctx, end := tracing.Start(ctx, "unpack", attribute.String("package", s.label()))
+	defer func() { end(err) }()
 	blob, err := e.store.Open(s.release.Archive.Digest)
 	if err != nil {
 		return err

@@ -67,7 +67,12 @@ func (e *Engine) hear(ctx context.Context, from peer.ID, data []byte) {
 	if err != nil {
 		return // the validator has parsed it
 	}
-	_, err = e.apply(u)
+	change, err := e.apply(u)
+	if err == nil && len(change.Releases) > 0 {
+		if v, err := u.Verify(e.now()); err == nil {
+			e.meters.Propagated(ctx, e.now().Sub(v.Head.Time))
+		}
+	}
 	if !errors.Is(err, publisher.ErrGap) {
 		return
 	}
@@ -84,6 +89,7 @@ func (e *Engine) hear(ctx context.Context, from peer.ID, data []byte) {
 // stores it, then it can be searched and watched.
 func (e *Engine) apply(u publisher.Update) (catalog.Change, error) {
 	change, err := e.catalog.Apply(u)
+	e.meters.Updated(context.Background(), err == nil)
 	var forked *publisher.EquivocationError
 	if errors.As(err, &forked) {
 		e.log.Warn("a publisher signed two different logs", "publisher", forked.First.Publisher)
@@ -431,6 +437,7 @@ var outcomes = map[transfer.Kind]reputation.Outcome{
 // observe is told how peers did in transfers.
 func (e *Engine) observe(o transfer.Outcome) {
 	e.traffic.received.add(o.Bytes, e.now())
+	e.meters.Dealt(context.Background(), string(o.Kind), o.Bytes)
 	outcome, known := outcomes[o.Kind]
 	if !known {
 		outcome = reputation.Failure
@@ -462,5 +469,5 @@ func (e *Engine) openBlob(digest shared.Digest) (transfer.Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	return metered{blob, &e.traffic.sent}, nil
+	return metered{blob, e.served}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"go.etcd.io/bbolt"
+	"go.opentelemetry.io/otel/attribute"
 
 	"ggen.dev/marketplace/p2p/archive"
 	"ggen.dev/marketplace/p2p/catalog"
@@ -19,6 +20,7 @@ import (
 	"ggen.dev/marketplace/p2p/publisher"
 	"ggen.dev/marketplace/p2p/readme"
 	"ggen.dev/marketplace/shared"
+	"ggen.dev/marketplace/shared/tracing"
 )
 
 // Publish makes a signed release of a folder; see [shared.Marketplace]. Durable
@@ -32,7 +34,9 @@ func (e *Engine) Publish(ctx context.Context, req shared.PublishRequest, tree io
 	if req.Lint {
 		return e.lint(ctx, tree)
 	}
-	packed, err := archive.Pack(ctx, tree, e.store.Scratch(), archive.DefaultLimits(), executables)
+	packing, end := tracing.Start(ctx, "archive")
+	packed, err := archive.Pack(packing, tree, e.store.Scratch(), archive.DefaultLimits(), executables)
+	end(err)
 	if err != nil {
 		return receipt, named(err, "publish")
 	}
@@ -126,14 +130,13 @@ func (e *Engine) releaseOnce(ctx context.Context, req shared.PublishRequest, d d
 // what a call of the same ID has left that a crash interrupted.
 func (e *Engine) release(ctx context.Context, req shared.PublishRequest, d draft, before executed, receipt *shared.PublishReceipt, report shared.ProgressFunc) error {
 	report.Report(shared.Progress{Phase: shared.PhaseArchive, Package: d.String()})
-	if err := e.store.PutFile(ctx, d.packed.Path(), d.body.Archive.Digest); err != nil {
-		return named(err, "publish %s: keep the archive", d)
-	}
-	if _, _, err := e.store.Put(ctx, bytes.NewReader(d.index), d.body.Index.Digest); err != nil {
-		return named(err, "publish %s: keep the index", d)
+	if err := e.keepContent(ctx, d); err != nil {
+		return err
 	}
 	report.Report(shared.Progress{Phase: shared.PhaseSign, Package: d.String()})
+	_, end := tracing.Start(ctx, "sign")
 	rel, update, err := e.state(req, d)
+	end(err)
 	if err != nil {
 		return named(err, "publish %s", d)
 	}
@@ -151,6 +154,19 @@ func (e *Engine) release(ctx context.Context, req shared.PublishRequest, d draft
 	}
 	report.Report(shared.Progress{Phase: shared.PhaseAnnounce, Package: d.String()})
 	e.tellNetwork(ctx, req, update, rel, receipt)
+	return nil
+}
+
+// keepContent puts a draft's archive and index into the store.
+func (e *Engine) keepContent(ctx context.Context, d draft) (err error) {
+	ctx, end := tracing.Start(ctx, "store", attribute.Int64("bytes", d.body.Archive.Size))
+	defer func() { end(err) }()
+	if err := e.store.PutFile(ctx, d.packed.Path(), d.body.Archive.Digest); err != nil {
+		return named(err, "publish %s: keep the archive", d)
+	}
+	if _, _, err := e.store.Put(ctx, bytes.NewReader(d.index), d.body.Index.Digest); err != nil {
+		return named(err, "publish %s: keep the index", d)
+	}
 	return nil
 }
 
@@ -193,7 +209,9 @@ func (e *Engine) indexAll(entries [][]byte) {
 // connects later fetches what it lacks.
 func (e *Engine) tellNetwork(ctx context.Context, req shared.PublishRequest, update *publisher.Update, rel *catalog.Release, receipt *shared.PublishReceipt) {
 	if update != nil {
-		told, err := e.announce(ctx, *update)
+		announcing, end := tracing.Start(ctx, "announce")
+		told, err := e.announce(announcing, *update)
+		end(err)
 		if err != nil {
 			e.log.Warn("announce a release", "package", rel.Name, "version", rel.Version, "error", err)
 		}
@@ -207,7 +225,7 @@ func (e *Engine) tellNetwork(ctx context.Context, req shared.PublishRequest, upd
 		})
 	}
 	if !req.Wait {
-		e.background(func(ctx context.Context) { _, _ = e.record(ctx, rel) })
+		e.backgroundOf(ctx, func(ctx context.Context) { _, _ = e.record(ctx, rel) })
 		return
 	}
 	recorded, err := e.record(ctx, rel)
@@ -222,6 +240,8 @@ func (e *Engine) tellNetwork(ctx context.Context, req shared.PublishRequest, upd
 
 // record puts the head and the provider record of a release into the DHT.
 func (e *Engine) record(ctx context.Context, rel *catalog.Release) (stored int, err error) {
+	ctx, end := tracing.Start(ctx, "dht.record")
+	defer func() { end(err) }()
 	heads, headErr := e.routing.PutHead(ctx, rel.Publisher, e.headRecord(rel.Publisher))
 	providers, provideErr := e.routing.Provide(ctx, rel.Archive.Digest)
 	return heads + providers, errors.Join(headErr, provideErr)

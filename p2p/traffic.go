@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,12 +70,18 @@ func (m *meter) read(now time.Time) (total int64, rate float64) {
 // metered counts what is read of a blob for other peers.
 type metered struct {
 	transfer.Blob
-	meter *meter
+	count func(bytes int64)
+}
+
+// served counts what was read for others.
+func (e *Engine) served(bytes int64) {
+	e.traffic.sent.add(bytes, e.now())
+	e.meters.Served(context.Background(), bytes)
 }
 
 // ReadAt implements io.ReaderAt.
 func (b metered) ReadAt(p []byte, off int64) (int, error) {
 	n, err := b.Blob.ReadAt(p, off)
-	b.meter.add(int64(n), time.Now())
+	b.count(int64(n))
 	return n, err
 }

@@ -129,7 +129,7 @@ func (e *Engine) countHolders(ctx context.Context, found []catalog.Package, cand
 			if e.store.Has(digest) {
 				holders++
 			}
-			for info := range e.routing.Providers(ctx, digest, maxProviders) {
+			for info := range e.findProviders(ctx, digest, maxProviders) {
 				if info.ID != e.node.Host().ID() {
 					holders++
 				}

@@ -17,12 +17,16 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel/sdk/metric"
 	"google.golang.org/grpc"
 
 	"ggen.dev/marketplace/p2p"
 	"ggen.dev/marketplace/shared"
 	"ggen.dev/marketplace/shared/launch"
 	"ggen.dev/marketplace/shared/rpc"
+	"ggen.dev/marketplace/shared/telemetry"
+	"ggen.dev/marketplace/shared/tracing"
 )
 
 // serveWarm is the life of a background engine: lock, open, answer, serve until
@@ -74,7 +78,7 @@ type warmEngine struct {
 
 func (e *warmEngine) openLog(debugging bool, stderr io.Writer) (*slog.Logger, func() error, error) {
 	if debugging {
-		return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug})), func() error { return nil }, nil
+		return newLogger(stderr, slog.LevelDebug), func() error { return nil }, nil
 	}
 	path := launch.LogFile(e.spec.Home)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -84,7 +88,16 @@ func (e *warmEngine) openLog(debugging bool, stderr io.Writer) (*slog.Logger, fu
 	if err != nil {
 		return nil, nil, err
 	}
-	return slog.New(slog.NewTextHandler(file, nil)), file.Close, nil
+	return newLogger(file, slog.LevelInfo), file.Close, nil
+}
+
+// newLogger writes text, or JSON if GGEN_LOG_FORMAT says so, with the IDs of traces.
+func newLogger(to io.Writer, level slog.Level) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if os.Getenv(launch.LogFormatVariable) == "json" {
+		return slog.New(tracing.Logs(slog.NewJSONHandler(to, options)))
+	}
+	return slog.New(tracing.Logs(slog.NewTextHandler(to, options)))
 }
 
 // answer prints the one line that the host waits for, and gives up standard output
@@ -117,6 +130,11 @@ func (e *warmEngine) run(ctx context.Context) (err error) {
 		return shared.NewError(shared.ReasonStorage, "prepare the crash report: %w", err)
 	}
 	defer func() { err = errors.Join(err, crashes.close()) }()
+	traced, err := telemetry.Traces(ctx, serviceName, version)
+	if err != nil {
+		e.log.Warn("traces are not exported", "error", err)
+	}
+	defer traced()
 	engine, err := open(ctx, e.spec, e.log)
 	if err != nil {
 		return err
@@ -141,8 +159,18 @@ func open(ctx context.Context, spec launch.Spec, log *slog.Logger) (*p2p.Engine,
 	if l := spec.Settings.Location; l != nil {
 		location = &p2p.Location{Latitude: float64(l.Latitude), Longitude: float64(l.Longitude), Region: l.Region}
 	}
+	var readers []metric.Reader
+	if telemetry.Wanted("METRICS") {
+		reader, err := autoexport.NewMetricReader(ctx)
+		if err != nil {
+			log.Warn("metrics are not exported", "error", err) // what watches must not keep from working
+		} else {
+			readers = append(readers, reader)
+		}
+	}
 	return p2p.Open(ctx, p2p.Config{
-		Home: spec.Home, Listen: spec.Settings.Listen, Bootstrap: spec.Settings.Bootstrap,
+		MetricReaders: readers,
+		Home:          spec.Home, Listen: spec.Settings.Listen, Bootstrap: spec.Settings.Bootstrap,
 		DHTServer: spec.Settings.DHTServer, Network: spec.Settings.Network, Version: version, Logger: log,
 		NetworkKey: spec.Settings.NetworkKey, AllowPeers: spec.Settings.AllowPeers, Local: !spec.Settings.NoMDNS,
 		Location: location,
@@ -170,7 +198,7 @@ func (e *warmEngine) serve(ctx context.Context, engine *p2p.Engine, crashes *cra
 	defer life.close()
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	server, reattach, served := e.startServing(serving, &process{Marketplace: engine, life: life}, life, crashes)
+	server, reattach, served := e.startServing(serving, &process{Marketplace: engine, life: life}, life, crashes, rpc.Observe(engine.MeterProvider()))
 	select {
 	case r := <-reattach:
 		state.Network, state.Address = r.Addr.Network(), r.Addr.String()
@@ -227,12 +255,12 @@ func reachable(socket string) bool {
 
 // startServing serves the contract by go-plugin's server, on a Unix socket in the
 // run folder.
-func (e *warmEngine) startServing(ctx context.Context, impl shared.Marketplace, life *life, crashes *crashes) (server *grpc.Server, reattach <-chan *plugin.ReattachConfig, served <-chan struct{}) {
+func (e *warmEngine) startServing(ctx context.Context, impl shared.Marketplace, life *life, crashes *crashes, more ...grpc.ServerOption) (server *grpc.Server, reattach <-chan *plugin.ReattachConfig, served <-chan struct{}) {
 	reattachCh, servedCh := make(chan *plugin.ReattachConfig, 1), make(chan struct{})
 	// go-plugin takes the folder of its socket from the environment only.
 	_ = os.Setenv(plugin.EnvUnixSocketDir, e.spec.Run) // cannot fail: the name is valid
 	options := append(rpc.ServerOptions(panicked(e.log, crashes)), life.serverOptions()...)
-	options = append(append(options, peerCredentials()...), faultOptions()...)
+	options = append(append(append(options, peerCredentials()...), faultOptions()...), more...)
 	server = grpc.NewServer(options...)
 	go func() {
 		defer close(servedCh)
@@ -248,6 +276,9 @@ func (e *warmEngine) startServing(ctx context.Context, impl shared.Marketplace, 
 	}()
 	return server, reattachCh, servedCh
 }
+
+// serviceName is what traces call this process.
+const serviceName = "ggen-engine"
 
 // panicked writes down that a call's handler panicked.
 func panicked(log *slog.Logger, crashes *crashes) func(method string, value any, stack []byte) {
@@ -306,6 +337,8 @@ func runOneCommand(ctx context.Context, spec launch.Spec) (err error) {
 	}
 	defer func() { err = errors.Join(err, crashes.close()) }()
 	log := slog.New(slog.DiscardHandler)
+	traced, _ := telemetry.Traces(ctx, serviceName, version) // the host tells the same of its own
+	defer traced()
 	engine, err := open(ctx, spec, log)
 	if err != nil {
 		return err
@@ -321,7 +354,7 @@ func runOneCommand(ctx context.Context, spec launch.Spec) (err error) {
 			VersionedPlugins: rpc.Plugins(&process{Marketplace: engine, life: life}, life),
 			Logger:           hclog.NewNullLogger(),
 			GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-				options = append(options, rpc.ServerOptions(panicked(log, crashes))...)
+				options = append(append(options, rpc.ServerOptions(panicked(log, crashes))...), rpc.Observe(engine.MeterProvider()))
 				return grpc.NewServer(append(options, faultOptions()...)...)
 			},
 		})

@@ -25,6 +25,8 @@ var rules = []rule{
 	{"shared/rpc", []string{"shared"}, []string{"github.com/libp2p/", "github.com/urfave/"}, "the contract knows neither the network nor the terminal"},
 	{"shared/launch", []string{"shared"}, []string{"github.com/libp2p/", "google.golang.org/grpc", "github.com/urfave/"}, "starting a process needs no wire"},
 	{"shared/conformance", []string{"shared"}, []string{"github.com/libp2p/", "google.golang.org/grpc"}, "the conformance suite speaks the contract, not the wire"},
+	{"shared/tracing", []string{"shared"}, []string{"github.com/libp2p/", "google.golang.org/grpc", "github.com/urfave/", "go.opentelemetry.io/otel/sdk"}, "who makes spans knows no exporter"},
+	{"shared/telemetry", []string{"shared"}, []string{"github.com/libp2p/", "github.com/urfave/"}, "exporting knows neither the network nor the terminal"},
 	{"shared", nil, []string{"github.com/libp2p/", "google.golang.org/grpc", "github.com/urfave/"}, "the vocabulary imports nothing of ours and no wire"},
 	{"host", []string{"host", "shared"}, []string{"github.com/libp2p/", module + "p2p", module + "plugin"}, "a crash in networking code must never take the generator down"},
 	{"plugin", []string{"plugin", "p2p", "shared"}, []string{"github.com/urfave/", module + "host"}, "the engine binary wires p2p to the wire and nothing else"},

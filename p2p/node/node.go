@@ -90,6 +90,8 @@ type Config struct {
 	// PeersFile is where known peers and the last ports are remembered. Empty:
 	// nothing is remembered.
 	PeersFile string
+	// Gossip is told of every announcement that comes and goes. nil: nobody is.
+	Gossip pubsub.RawTracer
 	// Options are applied after the node's own, for simulated transports.
 	Options []libp2p.Option
 	// DHTOptions are applied after the node's own, for measurements.
@@ -170,7 +172,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, shared.NewError(shared.ReasonInternal, "open node: start DHT: %w", err)
 	}
 	//nolint:contextcheck // the router lives as long as the node, not as long as opening
-	if n.pubsub, err = newPubSub(n.lifetime, n.host, cfg.Network); err != nil {
+	if n.pubsub, err = newPubSub(n.lifetime, n.host, cfg.Network, cfg.Gossip); err != nil {
 		return nil, shared.NewError(shared.ReasonInternal, "open node: start gossip: %w", err)
 	}
 	if n.members, err = watchMembers(n.host, meshProtocols(cfg.Network)); err != nil {

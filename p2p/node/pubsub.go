@@ -89,8 +89,8 @@ const (
 	scoreDecayToZero   = 0.01
 )
 
-func newPubSub(ctx context.Context, h host.Host, network string) (*pubsub.PubSub, error) {
-	return pubsub.NewGossipSub(ctx, h,
+func newPubSub(ctx context.Context, h host.Host, network string, tracer pubsub.RawTracer) (*pubsub.PubSub, error) {
+	options := []pubsub.Option{
 		pubsub.WithGossipSubParams(meshParams()),
 		pubsub.WithGossipSubProtocols(meshProtocols(network), func(feature pubsub.GossipSubFeature, p protocol.ID) bool {
 			return pubsub.GossipSubDefaultFeatures(feature, protocol.ID(strings.TrimPrefix(string(p), meshPrefix(network))))
@@ -115,7 +115,11 @@ func newPubSub(ctx context.Context, h host.Host, network string) (*pubsub.PubSub
 			AcceptPXThreshold:           acceptPXThreshold,
 			OpportunisticGraftThreshold: opportunisticGraft,
 		}),
-	)
+	}
+	if tracer != nil {
+		options = append(options, pubsub.WithRawTracer(tracer))
+	}
+	return pubsub.NewGossipSub(ctx, h, options...)
 }
 
 func scoreParams() *pubsub.PeerScoreParams {

@@ -128,6 +128,9 @@ type Config struct {
 	// Misbehaved is told of a peer that broke the protocol, lied or wasted our
 	// time. It must return soon. Default: nobody is told.
 	Misbehaved func(p peer.ID, cause error)
+	// Synced is told of a peer with which the whole catalogue was compared. It must return
+	// soon. Default: nobody is told.
+	Synced func(p peer.ID)
 	// SessionBytes bounds what one Sync or Fetch receives. Default: 256 MiB.
 	SessionBytes int64
 	// Sessions is how many peers are pulled from at once. Default: 4.

@@ -52,7 +52,11 @@ type Stats struct {
 // used up; TIMEOUT; PEERS_FAILED; CANCELED, DEADLINE_EXCEEDED; and those of the
 // catalogue.
 func (r *Replicator) Sync(ctx context.Context, p peer.ID) (Stats, error) {
-	return r.session(ctx, p, "synchronise with "+shortID(p), (*session).pullAll)
+	stats, err := r.session(ctx, p, "synchronise with "+shortID(p), (*session).pullAll)
+	if err == nil && r.cfg.Synced != nil {
+		r.cfg.Synced(p)
+	}
+	return stats, err
 }
 
 // Fetch pulls one publisher's log from a connected peer, from entry from on: it

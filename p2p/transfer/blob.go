@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"go.opentelemetry.io/otel/attribute"
 
 	"ggen.dev/marketplace/shared"
+	"ggen.dev/marketplace/shared/tracing"
 )
 
 // hedges is how many peers are asked for small blobs at once, when the first ones
@@ -73,13 +75,16 @@ type blobFetch struct {
 }
 
 func (b *blobFetch) work(ctx context.Context, p peer.AddrInfo) *failure {
-	return b.client.persist(ctx, p.ID, func() (bool, *failure) {
+	ctx, end := tracing.Start(ctx, "peer", attribute.String("peer", p.ID.String()), attribute.Int64("bytes", b.size))
+	fail := b.client.persist(ctx, p.ID, func() (bool, *failure) {
 		fail := b.attempt(ctx, p)
 		if fail != nil && ctx.Err() == nil {
 			b.client.cfg.Observe(Outcome{Peer: p.ID, Kind: fail.kind})
 		}
 		return false, fail
 	})
+	endSpan(ctx, end, fail)
+	return fail
 }
 
 func (b *blobFetch) attempt(ctx context.Context, p peer.AddrInfo) (fail *failure) {

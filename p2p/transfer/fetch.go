@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"go.opentelemetry.io/otel/attribute"
 
 	"ggen.dev/marketplace/shared"
+	"ggen.dev/marketplace/shared/tracing"
 )
 
 // Want names the content of a [Client.Fetch]: Digest identifies it, and Size is its
@@ -151,6 +153,7 @@ func (d *download) request(i int) request {
 func (d *download) work(ctx context.Context, p peer.AddrInfo) *failure {
 	w := &worker{peer: p.ID}
 	before := int64(0)
+	ctx, end := tracing.Start(ctx, "peer", attribute.String("peer", p.ID.String()))
 	fail := d.client.persist(ctx, p.ID, func() (bool, *failure) {
 		fail := d.attempt(ctx, p, w)
 		d.abandon(w)
@@ -161,6 +164,8 @@ func (d *download) work(ctx context.Context, p peer.AddrInfo) *failure {
 		}
 		return progress, fail
 	})
+	tracing.Note(ctx, attribute.Int64("bytes", w.bytes))
+	endSpan(ctx, end, fail)
 	if w.bytes > 0 {
 		d.client.cfg.Observe(Outcome{Peer: p.ID, Kind: Delivered, Bytes: w.bytes, Took: w.busy, FirstByte: w.roundTrip})
 		d.mu.Lock()
@@ -168,6 +173,15 @@ func (d *download) work(ctx context.Context, p peer.AddrInfo) *failure {
 		d.mu.Unlock()
 	}
 	return fail
+}
+
+// endSpan ends the span of one peer. Who is no longer needed has not failed.
+func endSpan(ctx context.Context, end func(error), fail *failure) {
+	if fail == nil || ctx.Err() != nil {
+		end(nil)
+		return
+	}
+	end(fail)
 }
 
 func (d *download) attempt(ctx context.Context, p peer.AddrInfo, w *worker) (fail *failure) {

@@ -31,6 +31,10 @@ const DefaultLockWait = 15 * time.Second
 // engine that go-plugin starts for one command.
 const SpecVariable = "GGEN_ENGINE_SPEC"
 
+// LogFormatVariable is the environment variable by which the engine writes its log as JSON,
+// a record a line, if it is "json".
+const LogFormatVariable = "GGEN_LOG_FORMAT"
+
 // PassphraseVariable is the environment variable that carries the passphrase of an
 // encrypted key to a command. Engines do not inherit it.
 const PassphraseVariable = "GGEN_KEY_PASSPHRASE" //nolint:gosec // a name

@@ -15,12 +15,16 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-plugin"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
 	"ggen.dev/marketplace/shared"
 	"ggen.dev/marketplace/shared/rpc/marketpb"
+	"ggen.dev/marketplace/shared/telemetry"
 )
 
 // Protocols are the versions of the contract that this build speaks, ascending.
@@ -164,8 +168,21 @@ func dial(network, address string, more ...grpc.DialOption) (*Client, io.Closer,
 	return NewClient(conn), conn, nil
 }
 
-// DialOptions bound messages.
+// DialOptions bound messages, and carry the trace of a call if the process exports one.
 func DialOptions() []grpc.DialOption {
-	return []grpc.DialOption{grpc.WithDefaultCallOptions(
+	options := []grpc.DialOption{grpc.WithDefaultCallOptions(
 		grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage))}
+	if telemetry.Tracing() {
+		options = append(options, grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithMeterProvider(noop.NewMeterProvider()))))
+	}
+	return options
+}
+
+// Observe traces and measures what a server answers; nil: it is not measured. It is one of a
+// server's options beside [ServerOptions].
+func Observe(meters metric.MeterProvider) grpc.ServerOption {
+	if meters == nil {
+		meters = noop.NewMeterProvider()
+	}
+	return grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithMeterProvider(meters)))
 }
