@@ -192,7 +192,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 			err = errors.Join(err, e.Close())
 		}
 	}()
-	if err := e.openMeters(); err != nil {
+	if err := e.openMeters(ctx); err != nil {
 		return nil, err
 	}
 	if err := e.openDisk(); err != nil {

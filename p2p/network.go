@@ -36,7 +36,7 @@ const (
 
 // judge is the gossip validator: it verifies everything that can be verified
 // without the rest of the log, before the message is passed on.
-func (e *Engine) judge(_ context.Context, _ peer.ID, data []byte) gossip.Verdict {
+func (e *Engine) judge(ctx context.Context, from peer.ID, data []byte) gossip.Verdict {
 	u, err := publisher.ParseUpdate(data)
 	if err != nil {
 		return gossip.Reject
@@ -57,6 +57,9 @@ func (e *Engine) judge(_ context.Context, _ peer.ID, data []byte) gossip.Verdict
 	if out || same || v.Head.Size < known.Size {
 		return gossip.Ignore // nothing new, and no fault of whoever passed it on
 	}
+	if from != e.node.PeerID() {
+		e.meters.Propagated(ctx, e.now().Sub(v.Head.Time))
+	}
 	return gossip.Accept
 }
 
@@ -67,12 +70,7 @@ func (e *Engine) hear(ctx context.Context, from peer.ID, data []byte) {
 	if err != nil {
 		return // the validator has parsed it
 	}
-	change, err := e.apply(u)
-	if err == nil && len(change.Releases) > 0 {
-		if v, err := u.Verify(e.now()); err == nil {
-			e.meters.Propagated(ctx, e.now().Sub(v.Head.Time))
-		}
-	}
+	_, err = e.apply(u)
 	if !errors.Is(err, publisher.ErrGap) {
 		return
 	}
@@ -89,7 +87,9 @@ func (e *Engine) hear(ctx context.Context, from peer.ID, data []byte) {
 // stores it, then it can be searched and watched.
 func (e *Engine) apply(u publisher.Update) (catalog.Change, error) {
 	change, err := e.catalog.Apply(u)
-	e.meters.Updated(context.Background(), err == nil)
+	if err == nil || errors.Is(err, publisher.ErrInvalid) {
+		e.meters.Updated(err == nil)
+	}
 	var forked *publisher.EquivocationError
 	if errors.As(err, &forked) {
 		e.log.Warn("a publisher signed two different logs", "publisher", forked.First.Publisher)
@@ -437,7 +437,7 @@ var outcomes = map[transfer.Kind]reputation.Outcome{
 // observe is told how peers did in transfers.
 func (e *Engine) observe(o transfer.Outcome) {
 	e.traffic.received.add(o.Bytes, e.now())
-	e.meters.Dealt(context.Background(), string(o.Kind), o.Bytes)
+	e.meters.Dealt(string(o.Kind), o.Bytes)
 	outcome, known := outcomes[o.Kind]
 	if !known {
 		outcome = reputation.Failure

@@ -21,8 +21,8 @@ import (
 // read at any time.
 
 // openMeters comes before everything that is measured.
-func (e *Engine) openMeters() (err error) {
-	e.meters, err = telemetry.Open(telemetry.Config{
+func (e *Engine) openMeters(ctx context.Context) (err error) {
+	e.meters, err = telemetry.Open(ctx, telemetry.Config{
 		Addr: e.cfg.MetricsAddr, Readers: e.cfg.MetricReaders, Version: e.cfg.Version, State: e.reading, Logger: e.log,
 	})
 	if err == nil {

@@ -1,7 +1,6 @@
 package p2p
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,7 +75,7 @@ type metered struct {
 // served counts what was read for others.
 func (e *Engine) served(bytes int64) {
 	e.traffic.sent.add(bytes, e.now())
-	e.meters.Served(context.Background(), bytes)
+	e.meters.Served(bytes)
 }
 
 // ReadAt implements io.ReaderAt.

@@ -43,7 +43,7 @@ var (
 	transferBuckets = []float64{.005, .01, .03, .1, .3, 1, 3, 10, 30, 100, 300}
 )
 
-func newInstruments(m metric.Meter) (i instruments, err error) {
+func newInstruments(ctx context.Context, m metric.Meter) (i instruments, err error) {
 	var errs []error
 	counter := func(name, unit, what string) metric.Int64Counter {
 		c, err := m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(what))
@@ -71,7 +71,13 @@ func newInstruments(m metric.Meter) (i instruments, err error) {
 		applied:          counter("catalogue_updates_total", "{update}", "Updates of publishers' logs, by outcome (applied, refused)."),
 	}
 	i.connections, err = m.Int64UpDownCounter("connections", metric.WithUnit("{connection}"), metric.WithDescription("Open connections, by direction and transport."))
-	return i, errors.Join(append(errs, err)...)
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return i, err
+	}
+	for _, c := range []metric.Int64Counter{i.received, i.sent} {
+		c.Add(ctx, 0) // shown before anything has happened
+	}
+	return i, nil
 }
 
 // observe registers what is read at every collection.
@@ -115,6 +121,9 @@ func (m *Meters) observe(meter metric.Meter, state func() State) error {
 
 // Lookup records a lookup in the DHT that ran to its first answer, or found nothing.
 func (m *Meters) Lookup(ctx context.Context, kind string, found bool, took time.Duration) {
+	if !m.on {
+		return
+	}
 	outcome := "missing"
 	if found {
 		outcome = "found"
@@ -130,7 +139,7 @@ const maxPropagation = 10 * time.Minute
 // Propagated records how long an announcement was under way. What cannot be, since one of
 // two clocks is wrong, is left out.
 func (m *Meters) Propagated(ctx context.Context, took time.Duration) {
-	if took >= 0 && took <= maxPropagation {
+	if m.on && took >= 0 && took <= maxPropagation {
 		m.gossipTime.Record(ctx, took.Seconds())
 	}
 }
@@ -138,6 +147,9 @@ func (m *Meters) Propagated(ctx context.Context, took time.Duration) {
 // Wanted records whether something that was wanted was in a tier of the cache. Only
 // packages, of the tier "content", count for the rate.
 func (m *Meters) Wanted(ctx context.Context, tier string, here bool) {
+	if !m.on {
+		return
+	}
 	if tier == "content" {
 		m.wanted.note(here)
 	}
@@ -150,25 +162,39 @@ func (m *Meters) Wanted(ctx context.Context, tier string, here bool) {
 
 // Transferred records a package's download.
 func (m *Meters) Transferred(ctx context.Context, outcome string, took time.Duration) {
+	if !m.on {
+		return
+	}
 	m.transfers.Record(ctx, took.Seconds(), label("outcome", outcome))
 }
 
 // Dealt records how dealing with a peer went, and what it sent.
-func (m *Meters) Dealt(ctx context.Context, kind string, bytes int64) {
-	m.transferOuts.Add(ctx, 1, label("kind", kind))
-	m.received.Add(ctx, bytes)
+func (m *Meters) Dealt(kind string, bytes int64) {
+	if !m.on {
+		return
+	}
+	m.transferOuts.Add(m.ctx, 1, label("kind", kind))
+	m.received.Add(m.ctx, bytes)
 }
 
 // Served records content that was read for a peer.
-func (m *Meters) Served(ctx context.Context, bytes int64) { m.sent.Add(ctx, bytes) }
+func (m *Meters) Served(bytes int64) {
+	if !m.on {
+		return
+	}
+	m.sent.Add(m.ctx, bytes)
+}
 
 // Updated records an update of a log.
-func (m *Meters) Updated(ctx context.Context, applied bool) {
+func (m *Meters) Updated(applied bool) {
+	if !m.on {
+		return
+	}
 	outcome := "refused"
 	if applied {
 		outcome = "applied"
 	}
-	m.applied.Add(ctx, 1, label("outcome", outcome))
+	m.applied.Add(m.ctx, 1, label("outcome", outcome))
 }
 
 // topics are the kinds of announcements that there are.
@@ -192,7 +218,7 @@ type gossipTracer struct{ m *Meters }
 
 func (t gossipTracer) count(c metric.Int64Counter, rpc *pubsub.RPC) {
 	for _, message := range rpc.GetPublish() {
-		c.Add(context.Background(), 1, label("topic", topicOf(message.GetTopic())))
+		c.Add(t.m.ctx, 1, label("topic", topicOf(message.GetTopic())))
 	}
 }
 
@@ -266,7 +292,7 @@ func transportOf(addr ma.Multiaddr) string {
 }
 
 func (t swarmTracer) add(n int64, d network.Direction, addr ma.Multiaddr) {
-	t.m.connections.Add(context.Background(), n, metric.WithAttributes(
+	t.m.connections.Add(t.m.ctx, n, metric.WithAttributes(
 		attribute.String("direction", strings.ToLower(d.String())), attribute.String("transport", transportOf(addr))))
 }
 
@@ -286,7 +312,7 @@ func (t swarmTracer) FailedDialing(addr ma.Multiaddr, err, cause error) {
 	if errors.Is(cause, context.Canceled) || errors.Is(err, context.Canceled) {
 		return
 	}
-	t.m.connectionErrors.Add(context.Background(), 1, label("transport", transportOf(addr)))
+	t.m.connectionErrors.Add(t.m.ctx, 1, label("transport", transportOf(addr)))
 }
 
 // CompletedHandshake is not counted.

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/otlptranslator"
 	"go.opentelemetry.io/otel/attribute"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
@@ -67,6 +68,7 @@ type Config struct {
 type Meters struct {
 	provider metric.MeterProvider
 	on       bool
+	ctx      context.Context // of what happens in no call; never ends
 	close    []func() error
 	once     sync.Once
 	closed   error
@@ -76,9 +78,10 @@ type Meters struct {
 }
 
 // Open makes the instruments, and the listener that they are read by.
-// Errors: INVALID_ARGUMENT for an address that others can reach, ADDRESS_IN_USE.
-func Open(cfg Config) (m *Meters, err error) {
-	m = &Meters{provider: noop.NewMeterProvider()}
+// ctx bounds
+// nothing. Errors: INVALID_ARGUMENT for an address that others can reach, ADDRESS_IN_USE.
+func Open(ctx context.Context, cfg Config) (m *Meters, err error) {
+	m = &Meters{provider: noop.NewMeterProvider(), ctx: context.WithoutCancel(ctx)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.Close())
@@ -89,7 +92,7 @@ func Open(cfg Config) (m *Meters, err error) {
 		options = append(options, sdk.WithReader(reader))
 	}
 	if cfg.Addr != "" {
-		reader, err := m.listen(cfg)
+		reader, err := m.listen(ctx, cfg)
 		if err != nil {
 			return m, err
 		}
@@ -103,16 +106,16 @@ func Open(cfg Config) (m *Meters, err error) {
 		provider := sdk.NewMeterProvider(append(options, sdk.WithResource(res))...)
 		m.provider, m.on = provider, true
 		m.close = append(m.close, func() error {
-			ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 			defer cancel()
-			if err := provider.Shutdown(ctx); err != nil { // a collector that is gone must not fail anything
+			if err := provider.Shutdown(ending); err != nil { // a collector that is gone must not fail anything
 				cfg.Logger.Info("send the last metrics", "error", err)
 			}
 			return nil
 		})
 	}
 	meter := m.provider.Meter(scope, metric.WithInstrumentationVersion(cfg.Version))
-	if m.instruments, err = newInstruments(meter); err != nil {
+	if m.instruments, err = newInstruments(ctx, meter); err != nil {
 		return m, fmt.Errorf("telemetry: %w", err)
 	}
 	return m, m.observe(meter, cfg.State)
@@ -128,18 +131,18 @@ func (m *Meters) On() bool { return m.on }
 func (m *Meters) Provider() metric.MeterProvider { return m.provider }
 
 // listen serves the metrics to Prometheus.
-func (m *Meters) listen(cfg Config) (sdk.Reader, error) {
+func (m *Meters) listen(ctx context.Context, cfg Config) (sdk.Reader, error) {
 	registry := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("telemetry: %w", err)
 		}
 	}
-	reader, err := otelprometheus.New(otelprometheus.WithRegisterer(registry), otelprometheus.WithoutCounterSuffixes(), otelprometheus.WithoutUnits(), otelprometheus.WithoutScopeInfo())
+	reader, err := otelprometheus.New(otelprometheus.WithRegisterer(registry), otelprometheus.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithoutSuffixes), otelprometheus.WithoutScopeInfo())
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
-	listener, err := net.Listen("tcp", cfg.Addr)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Addr)
 	if err != nil {
 		return nil, shared.NewError(shared.ReasonAddressInUse, "serve metrics at %s: %w", cfg.Addr, err).
 			WithHint("give another --metrics-addr, or leave it out")

@@ -57,8 +57,8 @@ func (c *pacer) wait(p peer.ID, bytes int, closed <-chan struct{}) bool {
 // run gives turns until closed is.
 func (c *pacer) run(closed <-chan struct{}) {
 	for {
-		pause, any := c.next()
-		if !any {
+		pause, given := c.next()
+		if !given {
 			select {
 			case <-c.wake:
 				continue
@@ -77,7 +77,7 @@ func (c *pacer) run(closed <-chan struct{}) {
 }
 
 // next gives the next turn, if there is one, and tells after which pause to come again.
-func (c *pacer) next() (pause time.Duration, any bool) {
+func (c *pacer) next() (pause time.Duration, given bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.order) == 0 {

@@ -91,7 +91,7 @@ func Traces(ctx context.Context, service, version string) (done func(), err erro
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) {})) // a collector that is gone must not write to anybody's terminal
 	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
 		_ = provider.Shutdown(ctx) // what is not sent by now is lost, and nobody can be told
 	}, nil
