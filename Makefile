@@ -35,8 +35,14 @@ demo: build ## publish, search and install between three real peers on this mach
 	$(GO) run ./bench/demo -bin bin
 
 # Without atexit_sleep_ms=0 every process of a race build sleeps a second at its end.
+#
+# Virtual time has one processor: in Go 1.26 the race detector keeps one context for all
+# timers of a bubble (runtime/time.go, unlockAndRun), and two processors that use it at the
+# same moment crash the program, about once in ten runs of these packages.
+test: export GORACE := atexit_sleep_ms=0
 test: vet lint cross ## vet, lint, compile for other systems, and every test with the race detector
-	GORACE=atexit_sleep_ms=0 $(GO) test -race -timeout 12m ./...
+	$(GO) test -race -timeout 12m $$($(GO) list ./... | grep -v -E '/(p2p|bench)(/|$$)')
+	$(GO) test -race -timeout 12m -cpu 1 ./p2p/... ./bench/...
 
 vet:
 	$(GO) vet ./...
