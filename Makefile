@@ -38,7 +38,7 @@ demo: build ## publish, search and install between three real peers on this mach
 #
 # Virtual time has one processor: in Go 1.26 the race detector keeps one context for all
 # timers of a bubble (runtime/time.go, unlockAndRun), and two processors that use it at the
-# same moment crash the program, about once in ten runs of these packages.
+# same moment crash the program now and then.
 test: export GORACE := atexit_sleep_ms=0
 test: vet lint cross ## vet, lint, compile for other systems, and every test with the race detector
 	$(GO) test -race -timeout 12m $$($(GO) list ./... | grep -v -E '/(p2p|bench)(/|$$)')
