@@ -34,7 +34,7 @@ ggen marketplace p2p start --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...`,
 					{Name: "p2p", Usage: "the peer on this machine, and the others", Subcommands: []*cli.Command{
 						p.startCommand(), p.stopCommand(), p.statusCommand(), p.peerListCommand(), p.peerInfoCommand(), p.bootstrapCommand(),
 					}},
-					p.keyCommand(), p.trustCommand(), p.pluginCommand(),
+					p.cacheCommand(), p.keyCommand(), p.trustCommand(), p.pluginCommand(),
 					p.completionCommand(), p.versionCommand(),
 				},
 			},

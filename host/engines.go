@@ -107,7 +107,7 @@ func (c engineConfig) real() engine.Config {
 			Light: c.Settings.Light, SuperPeer: c.Settings.SuperPeer,
 			Location:     c.Settings.Location,
 			LookupFanout: c.Settings.LookupFanout, LookupConcurrency: c.Settings.LookupConcurrency,
-			UploadLimit: c.Settings.UploadLimit, CacheSize: c.Settings.CacheSize, MetricsAddr: c.Settings.MetricsAddr,
+			UploadLimit: c.Settings.UploadLimit, Cache: c.Settings.Cache, MetricsAddr: c.Settings.MetricsAddr,
 		},
 	}
 }

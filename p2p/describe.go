@@ -38,7 +38,7 @@ func (e *Engine) Describe(ctx context.Context, ref shared.Ref) (shared.PackageDe
 	}
 	details.Deprecation, details.Deprecated = pkg.Deprecation, pkg.Deprecation != nil
 	if details.Held {
-		if err := e.describeContent(rel, &details); err != nil {
+		if err := e.describeContent(ctx, rel, &details); err != nil {
 			details.Diagnostics = append(details.Diagnostics, shared.Diagnostic{
 				Severity: shared.SeverityWarning, Reason: shared.AsError(err).Reason,
 				Message: "the manifest in this peer's copy of the package cannot be read: " + err.Error(),
@@ -58,8 +58,8 @@ func (e *Engine) Describe(ctx context.Context, ref shared.Ref) (shared.PackageDe
 }
 
 // describeContent adds what only the manifest in the package says.
-func (e *Engine) describeContent(rel *catalog.Release, details *shared.PackageDetails) error {
-	m, err := e.heldManifest(rel)
+func (e *Engine) describeContent(ctx context.Context, rel *catalog.Release, details *shared.PackageDetails) error {
+	m, err := e.heldManifest(ctx, rel)
 	if err != nil {
 		return err
 	}
@@ -69,8 +69,8 @@ func (e *Engine) describeContent(rel *catalog.Release, details *shared.PackageDe
 
 // heldManifest reads the manifest of a release out of its archive, which must be
 // here, and holds it against the index.
-func (e *Engine) heldManifest(rel *catalog.Release) (*manifest.Manifest, error) {
-	ix, err := e.readIndex(rel)
+func (e *Engine) heldManifest(ctx context.Context, rel *catalog.Release) (*manifest.Manifest, error) {
+	ix, err := e.readIndex(ctx, rel)
 	if err != nil {
 		return nil, err
 	}

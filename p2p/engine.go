@@ -66,9 +66,8 @@ type Config struct {
 	LookupFanout, LookupConcurrency int
 	// UploadLimit is how many bytes a second are sent of packages; 0: no limit.
 	UploadLimit int64
-	// CacheSize is how many bytes are kept of packages of others that are not pinned; 0:
-	// [DefaultCacheSize].
-	CacheSize int64
+	// Cache bounds what is remembered and kept of others.
+	Cache CacheConfig
 	// MetricsAddr is the loopback address, host:port, at which metrics can be read; empty:
 	// none.
 	MetricsAddr string
@@ -140,6 +139,10 @@ type Engine struct {
 	asking   asking
 	traffic  traffic
 	meters   *telemetry.Meters
+	indexes  *indexes
+	lookups  *lookups
+	added    chan struct{}     // holds a token after content was added
+	adding   sync.RWMutex      // read-locked while content comes in that nothing names yet
 	up       atomic.Bool       // between the end of Open and the beginning of Close
 	synced   atomic.Int64      // when catalogues were last compared with a peer's, in milliseconds; 0: never
 	lender   *ask.Server       // nil in a light peer
@@ -178,7 +181,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 		cfg: cfg, log: cfg.Logger, started: time.Now(), instance: newInstance(),
 		search: search.New(), selector: selection.New(nil),
 		borrowed: catalog.NewBorrowed(),
-		feed:     newFeed(), folders: newFolderLocks(), learned: newLearning(),
+		feed:     newFeed(), folders: newFolderLocks(), learned: newLearning(), added: make(chan struct{}, 1),
 	}
 	if l := cfg.Location; l != nil {
 		var ok bool
@@ -204,6 +207,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	e.background(e.keepFresh)
 	e.background(e.keepPeers)
 	e.background(e.keepReputation)
+	e.background(e.keepTidy)
 	if !e.cfg.Light {
 		e.background(e.keepOffering)
 	}
@@ -260,6 +264,9 @@ func (e *Engine) openDisk() error {
 	if e.holders, err = popularity.Open(e.db, e.reputation.Rank); err != nil {
 		return err
 	}
+	e.indexes, e.lookups = e.newIndexes(), e.newLookups()
+	e.opened(e.indexes.Close)
+	e.opened(e.lookups.Close)
 	e.indexCatalogue()
 	return nil
 }

@@ -33,6 +33,9 @@ func (e *Engine) Export(ctx context.Context, req shared.ExportRequest, report sh
 	if err != nil {
 		return receipt, named(err, "export %s", refList(req.Packages))
 	}
+	e.adding.RLock() // nothing of it is swept before it is in the bundle
+	defer e.adding.RUnlock()
+	defer e.hasAdded()
 	for _, step := range plan.steps {
 		if err := e.fetch(ctx, install, step, report); err != nil {
 			return receipt, named(err, "export %s", step.label())
@@ -146,6 +149,9 @@ func (e *Engine) Import(ctx context.Context, file string, report shared.Progress
 		return receipt, shared.NewError(shared.ReasonInvalidArgument, "import: %w", err)
 	}
 	defer func() { _ = in.Close() }() // only read
+	e.adding.RLock()                  // nothing of it is swept before all is here
+	defer e.adding.RUnlock()
+	defer e.hasAdded()
 	i := &importing{e: e, ctx: ctx, report: report}
 	err = bundle.Read(in, bundle.Visitor{Contents: i.contents, Update: i.update, Blob: i.blob})
 	if err == nil {
@@ -252,7 +258,7 @@ func (i *importing) check() error {
 			return shared.NewError(shared.ReasonIntegrity, "the bundle lists %s@%s, and does not hold all of it", p.Name, p.Version).
 				WithHint("it is cut off; get it again")
 		}
-		if _, err := i.e.readIndex(rel); err != nil {
+		if _, err := i.e.readIndex(i.ctx, rel); err != nil {
 			return fmt.Errorf("%s@%s: %w", p.Name, p.Version, err)
 		}
 		i.receipt.Packages = append(i.receipt.Packages, shared.LockedPackage{Name: rel.Name, Publisher: rel.Publisher, Version: rel.Version, Digest: rel.Archive.Digest})

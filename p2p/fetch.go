@@ -26,7 +26,7 @@ func (e *Engine) fetch(ctx context.Context, req shared.InstallRequest, s *step, 
 	rel := s.release
 	var err error
 	if e.store.Has(rel.Archive.Digest) {
-		if s.index, err = e.readIndex(rel); err == nil {
+		if s.index, err = e.readIndex(ctx, rel); err == nil {
 			e.wanted(ctx, true)
 			return nil
 		}
@@ -72,7 +72,7 @@ func (e *Engine) fetchContent(ctx context.Context, s *step, report shared.Progre
 		return transfer.Stats{}, err
 	}
 	want := transfer.Want{Digest: s.index.Digest, Size: s.index.Size}
-	open := func() (transfer.Sink, error) { return e.assemble(rel, s.index) }
+	open := func() (transfer.Sink, error) { return e.assemble(ctx, rel, s.index) }
 	errand := e.errand(rel, want.Size)
 	stats, err := e.fetcher.Fetch(ctx, want, open, errand.candidates, func(done, total int64) {
 		report.Report(shared.Progress{Phase: shared.PhaseFetch, Package: s.label(), Done: done, Total: total})
@@ -94,6 +94,7 @@ func (e *Engine) fetchSmall(ctx context.Context, s *step) (transfer.Stats, error
 	if s.index, err = parseIndex(rel, data[0]); err != nil {
 		return stats, err
 	}
+	e.indexes.Put(string(rel.Index.Digest), heldIndex{s.index, data[0]})
 	stats.Fetched = rel.Archive.Size // as for others: without the index
 	return stats, e.keepAll(ctx, rel, data...)
 }
@@ -108,23 +109,30 @@ func (e *Engine) keepAll(ctx context.Context, rel *catalog.Release, data ...[]by
 	return nil
 }
 
-// fetchIndex gets a release's index, from the store or from peers.
+// fetchIndex gets a release's index, from the cache or from peers.
 func (e *Engine) fetchIndex(ctx context.Context, rel *catalog.Release) (*archive.Index, error) {
-	if ix, err := e.readIndex(rel); err == nil {
-		return ix, nil
+	held, at, err := e.indexes.Get(ctx, string(rel.Index.Digest), func(ctx context.Context) (heldIndex, error) { return e.askIndex(ctx, rel) })
+	e.lookedUp(ctx, at)
+	if err != nil {
+		return nil, err
 	}
+	return held.of(rel)
+}
+
+// askIndex gets a release's index from peers.
+func (e *Engine) askIndex(ctx context.Context, rel *catalog.Release) (heldIndex, error) {
 	errand := e.errand(rel, rel.Index.Size)
 	wants := []transfer.Want{{Digest: rel.Index.Digest, Size: rel.Index.Size}}
 	data, _, err := e.fetcher.FetchBlobs(ctx, wants, archive.MaxIndexSize, errand.candidates)
 	errand.finish(err)
 	if err != nil {
-		return nil, err
+		return heldIndex{}, err
 	}
 	ix, err := parseIndex(rel, data[0])
 	if err != nil {
-		return nil, err
+		return heldIndex{}, err
 	}
-	return ix, e.keepAll(ctx, rel, data...)
+	return heldIndex{ix, data[0]}, e.keepAll(ctx, rel, data...)
 }
 
 // errand prepares to fetch so many bytes of a release; finish it with the result.
@@ -132,7 +140,7 @@ func (e *Engine) errand(rel *catalog.Release, size int64) *errand {
 	d := &errand{
 		from: e.sources, bytes: size, nearby: e.node.Connected, started: e.now(),
 		named: func(ctx context.Context) iter.Seq[peer.AddrInfo] {
-			return e.findProviders(ctx, rel.Archive.Digest, maxProviders)
+			return e.providers(ctx, rel.Archive.Digest)
 		},
 	}
 	for _, name := range e.holders.Peers(keyOf(rel)) {

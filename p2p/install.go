@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,6 +53,9 @@ func (e *Engine) Install(ctx context.Context, req shared.InstallRequest, report 
 		}
 		return receipt, nil
 	}
+	e.adding.RLock() // nothing of it is swept before it is known what it is for
+	defer e.adding.RUnlock()
+	defer e.hasAdded()
 	// Content first: either everything can be had, or nothing is touched.
 	for _, step := range plan.steps {
 		if step.unchanged {
@@ -60,7 +64,7 @@ func (e *Engine) Install(ctx context.Context, req shared.InstallRequest, report 
 		if err := e.fetch(ctx, req, step, report); err != nil {
 			return receipt, named(err, "install %s", step.label())
 		}
-		if err := e.checkExecutables(req, step); err != nil {
+		if err := e.checkExecutables(ctx, req, step); err != nil {
 			return receipt, named(err, "install %s", step.label())
 		}
 	}
@@ -70,7 +74,7 @@ func (e *Engine) Install(ctx context.Context, req shared.InstallRequest, report 
 	for _, step := range plan.steps {
 		if !step.unchanged {
 			report.Report(shared.Progress{Phase: shared.PhaseUnpack, Package: step.label(), Total: step.release.Archive.Size})
-			if err := e.unpack(ctx, step); err != nil {
+			if err := e.unpackSound(ctx, req, step, report); err != nil {
 				return receipt, named(err, "install %s", step.label())
 			}
 		}
@@ -78,6 +82,9 @@ func (e *Engine) Install(ctx context.Context, req shared.InstallRequest, report 
 		if !req.Offline {
 			e.survey.Want(keyOf(step.release))
 		}
+	}
+	if err := e.hasPlaced(plan.steps); err != nil {
+		e.log.Warn("note what is installed; its content may be removed and fetched again", "error", err)
 	}
 	return receipt, nil
 }
@@ -99,11 +106,11 @@ func checkSize(req shared.InstallRequest, rel *catalog.Release) error {
 }
 
 // checkExecutables refuses files that are executable without the manifest saying so.
-func (e *Engine) checkExecutables(req shared.InstallRequest, s *step) error {
+func (e *Engine) checkExecutables(ctx context.Context, req shared.InstallRequest, s *step) error {
 	if req.Executables || !slices.ContainsFunc(s.index.Files, func(f archive.File) bool { return f.Executable }) {
 		return nil
 	}
-	m, err := e.heldManifest(s.release)
+	m, err := e.heldManifest(ctx, s.release)
 	if err != nil {
 		return err
 	}
@@ -183,6 +190,19 @@ func (e *Engine) inTheWay(ctx context.Context, req shared.InstallRequest, s *ste
 		With("path", s.dest)
 }
 
+// unpackSound unpacks a step. If its content was damaged on disk, it is fetched once more.
+func (e *Engine) unpackSound(ctx context.Context, req shared.InstallRequest, s *step, report shared.ProgressFunc) error {
+	err := e.unpack(ctx, s)
+	if !errors.Is(err, shared.ReasonIntegrity) || req.Offline {
+		return err
+	}
+	e.log.Warn("the content of a package was damaged on disk, and is fetched again", "package", s.label(), "error", err)
+	if err := e.fetch(ctx, req, s, report); err != nil {
+		return err
+	}
+	return e.unpack(ctx, s)
+}
+
 func (e *Engine) unpack(ctx context.Context, s *step) (err error) {
 	ctx, end := tracing.Start(ctx, "unpack", attribute.String("package", s.label()))
 	defer func() { end(err) }()
@@ -232,7 +252,7 @@ func (e *Engine) verify(ctx context.Context, dir string, pkg shared.LockedPackag
 	if result.OK || result.Found == "" {
 		return result, nil
 	}
-	index := e.heldIndex(pkg)
+	index := e.heldIndex(ctx, pkg)
 	if index == nil {
 		result.Problem = "the list of its files is not here any more, so the differences cannot be named"
 		return result, nil
@@ -258,30 +278,27 @@ func digestOf(ctx context.Context, dir string) (digest shared.Digest, problem st
 }
 
 // heldIndex finds the index of a locked package in the store, or nil.
-func (e *Engine) heldIndex(pkg shared.LockedPackage) *archive.Index {
+func (e *Engine) heldIndex(ctx context.Context, pkg shared.LockedPackage) *archive.Index {
 	rel := e.releaseOf(pkg.Name, pkg.Publisher, pkg.Version)
 	if rel == nil || rel.Archive.Digest != pkg.Digest {
 		return nil
 	}
-	index, err := e.readIndex(rel)
+	index, err := e.readIndex(ctx, rel)
 	if err != nil {
 		return nil
 	}
 	return index
 }
 
-// readIndex reads and checks a release's index in the store.
-func (e *Engine) readIndex(rel *catalog.Release) (*archive.Index, error) {
-	blob, err := e.store.Open(rel.Index.Digest)
-	if err != nil {
-		return nil, err
+// readIndex gives a release's index if it is here; an error for which errors.Is(err,
+// fs.ErrNotExist) holds says that it is not, or was damaged.
+func (e *Engine) readIndex(ctx context.Context, rel *catalog.Release) (*archive.Index, error) {
+	held, at, ok := e.indexes.Peek(ctx, string(rel.Index.Digest), nil)
+	e.lookedUp(ctx, at)
+	if !ok {
+		return nil, fmt.Errorf("the index of %s %s is not here: %w", rel.Name, rel.Version, fs.ErrNotExist)
 	}
-	defer func() { _ = blob.Close() }() // only read
-	data, err := io.ReadAll(io.NewSectionReader(blob, 0, min(blob.Size(), archive.MaxIndexSize+1)))
-	if err != nil {
-		return nil, shared.NewError(shared.ReasonStorage, "read the index of %s: %w", rel.Name, err)
-	}
-	return parseIndex(rel, data)
+	return held.of(rel)
 }
 
 // parseIndex holds an index against the signed release that names it.
@@ -293,10 +310,15 @@ func parseIndex(rel *catalog.Release, data []byte) (*archive.Index, error) {
 	if err != nil {
 		return nil, err
 	}
+	return heldIndex{ix, data}.of(rel)
+}
+
+// of holds an index against the signed release that names it.
+func (ix heldIndex) of(rel *catalog.Release) (*archive.Index, error) {
 	if ix.Digest != rel.Archive.Digest || ix.Size != rel.Archive.Size {
 		return nil, shared.NewError(shared.ReasonIntegrity, "the index of %s %s describes another archive than its publisher signed", rel.Name, rel.Version)
 	}
-	return ix, nil
+	return ix.Index, nil
 }
 
 // folderLocks lets one install at a time work below a folder.

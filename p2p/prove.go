@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"ggen.dev/marketplace/p2p/archive"
 	"ggen.dev/marketplace/p2p/publisher"
 	"ggen.dev/marketplace/shared"
 )
@@ -28,8 +29,11 @@ func (e *Engine) Prove(ctx context.Context, ref shared.Ref, file string) (shared
 	}
 	p := shared.Provenance{Name: rel.Name, Version: rel.Version, Publisher: rel.Publisher, Index: rel.Index.Digest, Archive: rel.Archive.Digest}
 	if file != "" {
-		// readIndex compares the list with the digest in the entry.
-		ix, err := e.readIndex(rel)
+		err := e.store.Verify(ctx, rel.Index.Digest) // and not what is remembered of it
+		var ix *archive.Index
+		if err == nil {
+			ix, err = e.readIndex(ctx, rel)
+		}
 		if err != nil {
 			return p, shared.NewError(shared.ReasonUnavailable, "the list of files of %s@%s is not here: %w", rel.Name, rel.Version, err).
 				WithHint("install the package first")

@@ -130,6 +130,8 @@ func (e *Engine) releaseOnce(ctx context.Context, req shared.PublishRequest, d d
 // what a call of the same ID has left that a crash interrupted.
 func (e *Engine) release(ctx context.Context, req shared.PublishRequest, d draft, before executed, receipt *shared.PublishReceipt, report shared.ProgressFunc) error {
 	report.Report(shared.Progress{Phase: shared.PhaseArchive, Package: d.String()})
+	e.adding.RLock() // nothing of it is swept before the log names it
+	defer e.adding.RUnlock()
 	if err := e.keepContent(ctx, d); err != nil {
 		return err
 	}

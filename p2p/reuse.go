@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -59,7 +60,7 @@ type open struct {
 }
 
 // assemble prepares to fetch the archive of a release, with what is here of it.
-func (e *Engine) assemble(rel *catalog.Release, ix *archive.Index) (*assembly, error) {
+func (e *Engine) assemble(ctx context.Context, rel *catalog.Release, ix *archive.Index) (*assembly, error) {
 	partial, err := e.store.Partial(ix.Digest, ix.Size, archive.ChunkSize, ix.Chunks)
 	if err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func (e *Engine) assemble(rel *catalog.Release, ix *archive.Index) (*assembly, e
 	a := &assembly{partial: partial, index: ix, local: map[shared.Digest]place{}, open: map[int]*open{}}
 	if missing := partial.Missing(); len(missing) > 0 {
 		for _, other := range e.relatives(rel) {
-			a.borrow(e, other)
+			a.borrow(ctx, e, other)
 		}
 		for _, chunk := range missing {
 			if err := a.plan(chunk); err != nil {
@@ -96,14 +97,14 @@ func (e *Engine) relatives(rel *catalog.Release) (held []*catalog.Release) {
 
 // borrow finds files of the archive in another one that is here. They are verified: a
 // damaged disk must not look like a peer that lies.
-func (a *assembly) borrow(e *Engine, other *catalog.Release) {
+func (a *assembly) borrow(ctx context.Context, e *Engine, other *catalog.Release) {
 	wanted := map[shared.Digest]bool{}
 	for _, f := range a.index.Files {
 		if _, ok := a.local[f.Digest]; f.Size > 0 && !ok {
 			wanted[f.Digest] = true
 		}
 	}
-	ix, err := e.readIndex(other)
+	ix, err := e.readIndex(ctx, other)
 	if err != nil {
 		return // what is not here or damaged is of no use
 	}

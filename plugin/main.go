@@ -105,7 +105,10 @@ func parseSpec(args []string, stderr io.Writer) (spec launch.Spec, debugging boo
 	flags.IntVar(&spec.Settings.LookupFanout, "lookup-fanout", 0, "peers that a lookup asks at first; 0: 5")
 	flags.IntVar(&spec.Settings.LookupConcurrency, "lookup-concurrency", 0, "peers that a lookup asks at most at once; 0: 10")
 	flags.Int64Var(&spec.Settings.UploadLimit, "upload-limit", 0, "bytes a second to send of packages; 0: no limit")
-	flags.Int64Var(&spec.Settings.CacheSize, "cache-size", 0, "bytes to keep of packages of others; 0: no limit")
+	flags.Func("cache", "bounds of the cache, as JSON; 0 in each: the default", func(text string) (err error) {
+		spec.Settings.Cache, err = launch.ParseCache(text)
+		return err
+	})
 	flags.StringVar(&spec.Settings.MetricsAddr, "metrics-addr", "", "loopback host:port at which to serve metrics; empty: nowhere")
 	flags.Func("location", "LATITUDE,LONGITUDE,REGION of this machine in whole degrees, for every peer to know", func(text string) error {
 		l, err := launch.ParseLocation(text)

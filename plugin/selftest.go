@@ -84,6 +84,11 @@ func (t *trial) steps() []step {
 		{"Describe", t.describe},
 		{"Install", t.install},
 		{"Verify", t.verify},
+		{"PinContent", t.pinContent},
+		{"CacheStats", t.cacheStats},
+		{"VerifyCache", t.verifyCache},
+		{"CleanCache", t.cleanCache},
+		{"UnpinContent", t.unpinContent},
 		{"Declare", t.declare},
 		{"Pins", t.pins},
 		{"SetPin", t.setPin},
@@ -274,6 +279,31 @@ func (t *trial) importBundle(ctx context.Context) (string, error) {
 func (t *trial) prove(ctx context.Context) (string, error) {
 	proven, err := t.m.Prove(ctx, shared.Ref{Name: trialName}, "package.toml")
 	return fmt.Sprintf("%d entries, %d root documents", proven.LogSize, len(proven.Roots)), err
+}
+
+func (t *trial) pinContent(ctx context.Context) (string, error) {
+	receipt, err := t.m.PinContent(ctx, shared.PinRequest{Packages: []shared.Ref{{Name: trialName}}, Offline: true}, nil)
+	return fmt.Sprintf("%d pinned", len(receipt.Packages)), err
+}
+
+func (t *trial) cacheStats(ctx context.Context) (string, error) {
+	stats, err := t.m.CacheStats(ctx)
+	return fmt.Sprintf("%d packages published, %d pins", stats.Published.Packages, len(stats.Pins)), err
+}
+
+func (t *trial) verifyCache(ctx context.Context) (string, error) {
+	report, err := t.m.VerifyCache(ctx, nil)
+	return fmt.Sprintf("%d files, %d damaged", report.Checked, len(report.Damaged)), err
+}
+
+func (t *trial) cleanCache(ctx context.Context) (string, error) {
+	receipt, err := t.m.CleanCache(ctx, shared.CleanRequest{})
+	return fmt.Sprintf("%d bytes", receipt.Bytes), err
+}
+
+func (t *trial) unpinContent(ctx context.Context) (string, error) {
+	released, err := t.m.UnpinContent(ctx, shared.Ref{Name: trialName})
+	return fmt.Sprintf("%d unpinned", len(released)), err
 }
 
 // passphrase is of keys that live as long as the trial.

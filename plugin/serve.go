@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 
 	"ggen.dev/marketplace/p2p"
+	"ggen.dev/marketplace/p2p/cache"
 	"ggen.dev/marketplace/shared"
 	"ggen.dev/marketplace/shared/launch"
 	"ggen.dev/marketplace/shared/rpc"
@@ -176,7 +177,7 @@ func open(ctx context.Context, spec launch.Spec, log *slog.Logger) (*p2p.Engine,
 		Location: location,
 		Light:    spec.Settings.Light, SuperPeer: spec.Settings.SuperPeer,
 		LookupFanout: spec.Settings.LookupFanout, LookupConcurrency: spec.Settings.LookupConcurrency,
-		UploadLimit: spec.Settings.UploadLimit, CacheSize: spec.Settings.CacheSize, MetricsAddr: spec.Settings.MetricsAddr,
+		UploadLimit: spec.Settings.UploadLimit, Cache: cacheConfig(spec.Settings.Cache), MetricsAddr: spec.Settings.MetricsAddr,
 	})
 }
 
@@ -377,5 +378,13 @@ func waitForHost(ctx context.Context, served <-chan struct{}) {
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+func cacheConfig(c launch.Cache) p2p.CacheConfig {
+	return p2p.CacheConfig{
+		Hot:  cache.Limits{Entries: c.HotEntries, Lifetime: c.HotLifetime},
+		Warm: cache.Limits{Entries: c.WarmEntries, Lifetime: c.WarmLifetime},
+		Size: c.Size, Lifetime: c.Lifetime,
 	}
 }

@@ -61,6 +61,9 @@ type Marketplace interface {
 	// Keys is about who signs what this node publishes.
 	Keys
 
+	// Cache is about what this node keeps of packages.
+	Cache
+
 	// Status tells how this node stands in the network.
 	Status(ctx context.Context) (NodeStatus, error)
 

@@ -167,11 +167,14 @@ func arguments(spec launch.Spec) []string {
 	}
 	for flag, n := range map[string]int64{
 		"-lookup-fanout": int64(spec.Settings.LookupFanout), "-lookup-concurrency": int64(spec.Settings.LookupConcurrency),
-		"-upload-limit": spec.Settings.UploadLimit, "-cache-size": spec.Settings.CacheSize, "-memory": spec.Settings.Memory,
+		"-upload-limit": spec.Settings.UploadLimit, "-memory": spec.Settings.Memory,
 	} {
 		if n > 0 {
 			args = append(args, flag, strconv.FormatInt(n, 10))
 		}
+	}
+	if spec.Settings.Cache != (launch.Cache{}) {
+		args = append(args, "-cache", spec.Settings.Cache.String())
 	}
 	if spec.Settings.MetricsAddr != "" {
 		args = append(args, "-metrics-addr", spec.Settings.MetricsAddr)

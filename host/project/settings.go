@@ -70,9 +70,9 @@ type Settings struct {
 	LookupFanout      int // peers that a lookup asks at first; 0: 5
 	LookupConcurrency int // and at most at once; 0: 10
 
-	UploadLimit int64  // bytes a second that are sent of packages; 0: no limit
-	CacheSize   int64  // bytes that are kept of packages of others; 0: no limit
-	MetricsAddr string // loopback address at which metrics can be read; empty: none
+	UploadLimit int64        // bytes a second that are sent of packages; 0: no limit
+	Cache       launch.Cache // what is kept and remembered
+	MetricsAddr string       // loopback address at which metrics can be read; empty: none
 
 	Location *launch.Location // about where this machine is, for every peer to know; nil: none does
 }
@@ -94,9 +94,9 @@ type Given struct {
 	LookupFanout      int // 0 leaves it to the next source
 	LookupConcurrency int
 
-	UploadLimit int64 // 0 leaves it to the next source
-	CacheSize   int64
-	MetricsAddr string // empty leaves it to the next source
+	UploadLimit int64        // 0 leaves it to the next source
+	Cache       launch.Cache // the zero value leaves it to the next source
+	MetricsAddr string       // empty leaves it to the next source
 
 	Location *launch.Location
 
@@ -144,7 +144,7 @@ func Merge(sources ...Given) Settings {
 		s.LookupFanout = cmp.Or(s.LookupFanout, g.LookupFanout)
 		s.LookupConcurrency = cmp.Or(s.LookupConcurrency, g.LookupConcurrency)
 		s.UploadLimit = cmp.Or(s.UploadLimit, g.UploadLimit)
-		s.CacheSize = cmp.Or(s.CacheSize, g.CacheSize)
+		s.Cache = cmp.Or(s.Cache, g.Cache)
 		s.MetricsAddr = cmp.Or(s.MetricsAddr, g.MetricsAddr)
 		if s.AllowPeers == nil {
 			s.AllowPeers = g.AllowPeers
@@ -287,7 +287,8 @@ func parseAmount(key, text string, least uint64) (int64, error) {
 	return int64(size), nil
 }
 
-// FromFile reads the tables [marketplace] and [location] of a ggen.toml or config.toml;
+// FromFile reads the tables [marketplace], [location] and [cache] of a ggen.toml or
+// config.toml, the last two of the latter alone;
 // other tables and keys are not ours and do not matter. A file that is not there gives
 // nothing unless it is required. Errors: INVALID_ARGUMENT, STORAGE.
 func FromFile(file string, required bool) (Given, error) {
@@ -322,7 +323,7 @@ const maxLookup = 60
 var settingKeys = []string{
 	"listen", "bootstrap", "dht_server", "idle_stop", "memory_limit", "trust_policy", "min_age", "max_package_files", "max_package_size",
 	"network_key", "allow_peers", "mdns", "light", "super_peer", "lookup_fanout", "lookup_concurrency",
-	"upload_limit", "cache_size", "metrics_addr",
+	"upload_limit", "metrics_addr",
 }
 
 // knownKeys refuses a key of [marketplace] that looks like one of ours and is none: a
@@ -398,7 +399,6 @@ func ParseSettings(file string, data []byte) (Given, error) {
 			Fanout    int      `toml:"lookup_fanout"`
 			AtOnce    int      `toml:"lookup_concurrency"`
 			Upload    string   `toml:"upload_limit"`
-			Cache     string   `toml:"cache_size"`
 			Metrics   string   `toml:"metrics_addr"`
 		} `toml:"marketplace"`
 	}
@@ -410,14 +410,17 @@ func ParseSettings(file string, data []byte) (Given, error) {
 	if err := knownKeys(file, data); err != nil {
 		return Given{}, err
 	}
-	location, err := parseLocation(file, data)
+	own, err := parseOwn(file, data)
 	if err != nil {
-		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: [location]: %w", file, err)
+		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: %w", file, err)
 	}
 	table := document.Marketplace
+	if isProject(file) {
+		table.Metrics = "" // what listens on a machine is not for a project to say
+	}
 	g := Given{
 		Listen: table.Listen, Bootstrap: table.Bootstrap, DHTServer: table.DHTServer, AllowPeers: table.Allow, MDNS: table.MDNS, Light: table.Light, SuperPeer: table.Super,
-		LookupFanout: table.Fanout, LookupConcurrency: table.AtOnce, Location: location, MetricsAddr: table.Metrics,
+		LookupFanout: table.Fanout, LookupConcurrency: table.AtOnce, Location: own.location, Cache: own.cache, MetricsAddr: table.Metrics,
 	}
 	if g.NetworkKey = table.Key; g.NetworkKey != "" && !filepath.IsAbs(g.NetworkKey) {
 		g.NetworkKey = filepath.Join(filepath.Dir(file), g.NetworkKey)
@@ -436,10 +439,7 @@ func ParseSettings(file string, data []byte) (Given, error) {
 		}
 		g.Memory = &size
 	}
-	if g.UploadLimit, err = parseAmount("upload_limit", table.Upload, minUpload); err == nil {
-		g.CacheSize, err = parseAmount("cache_size", table.Cache, minCache)
-	}
-	if err != nil {
+	if g.UploadLimit, err = parseAmount("upload_limit", table.Upload, minUpload); err != nil {
 		return Given{}, shared.NewError(shared.ReasonInvalidArgument, "read settings: %s: %w", file, err)
 	}
 	err = g.readRules(table.Policy, table.MinAge, "trust_policy", "min_age")
@@ -460,19 +460,64 @@ type locationTable struct {
 	Region    string   `toml:"region"`
 }
 
-// parseLocation reads the table of a user's settings. A project's file has no say in it: a
-// project that somebody sent must not tell others where this machine is.
-func parseLocation(file string, data []byte) (*launch.Location, error) {
-	if filepath.Base(file) == ManifestName {
-		return nil, nil
+// cacheTable is the table [cache].
+type cacheTable struct {
+	Size         string `toml:"size"`
+	Lifetime     string `toml:"lifetime"`
+	HotEntries   int    `toml:"hot_entries"`
+	HotLifetime  string `toml:"hot_lifetime"`
+	WarmEntries  int    `toml:"warm_entries"`
+	WarmLifetime string `toml:"warm_lifetime"`
+}
+
+func (t cacheTable) bounds() (c launch.Cache, err error) {
+	c.HotEntries, c.WarmEntries = t.HotEntries, t.WarmEntries
+	if c.Size, err = parseAmount("size", t.Size, minCache); err != nil {
+		return c, err
+	}
+	for _, age := range []struct {
+		key, text string
+		into      *time.Duration
+	}{{"lifetime", t.Lifetime, &c.Lifetime}, {"hot_lifetime", t.HotLifetime, &c.HotLifetime}, {"warm_lifetime", t.WarmLifetime, &c.WarmLifetime}} {
+		if age.text == "" {
+			continue
+		}
+		if *age.into, err = ParseAge(age.text); err != nil || *age.into <= 0 {
+			return c, fmt.Errorf("%s = %q is not an age such as 36h or 7d", age.key, age.text)
+		}
+	}
+	return c, c.Check()
+}
+
+// own are the tables that only a user's settings have.
+type own struct {
+	location *launch.Location
+	cache    launch.Cache
+}
+
+// isProject tells whether a file belongs to a project, which somebody else may have sent.
+func isProject(file string) bool { return filepath.Base(file) == ManifestName }
+
+// parseOwn reads the tables of a user's settings. A project's file has no say in them: it
+// must not tell others where this machine is, or what stays on its disk.
+func parseOwn(file string, data []byte) (o own, err error) {
+	if isProject(file) {
+		return own{}, nil
 	}
 	var document struct {
 		Location locationTable `toml:"location"`
+		Cache    cacheTable    `toml:"cache"`
 	}
 	if err := toml.Unmarshal(data, &document); err != nil {
-		return nil, err
+		return own{}, err
 	}
-	return document.Location.rounded()
+	if o.location, err = document.Location.rounded(); err != nil {
+		return own{}, fmt.Errorf("[location]: %w", err)
+	}
+	if o.cache, err = document.Cache.bounds(); err != nil {
+		return own{}, fmt.Errorf("[cache]: %w", err)
+	}
+	return o, nil
 }
 
 // rounded is the location to whole degrees, a square of up to 111 km: what is finer never

@@ -7,9 +7,10 @@
 // renamed, and its folder is synced. What a peer sent is verified chunk by chunk
 // before a [Partial] records it, and as a whole before it becomes a blob.
 //
-// The store does not decide what to keep (the engine does), does not fetch
-// (package transfer does) and does not know what is in a blob (package archive
-// does). It trusts that no other process works in its folder: the engine's lock
+// The time of a blob's file is when somebody wanted it last; [Store.Evict] removes those
+// that nobody has wanted for longest. The store does not decide what must stay (the engine
+// does), does not fetch (package transfer does) and does not know what is in a blob
+// (package archive does). It trusts that no other process works in its folder: the engine's lock
 // sees to that. Reading a blob does not verify it again; [Store.Verify] does.
 //
 // Layout, all folders 0700 and all files 0600:
@@ -52,6 +53,10 @@ const (
 	// It is the lifetime of the cold cache: what nobody wanted for a week may be
 	// fetched again from the start.
 	partialMaxAge = 7 * 24 * time.Hour
+
+	// touchEvery is how exactly the time of the last use is known: a file that is read
+	// all the time need not be written to as often.
+	touchEvery = time.Minute
 
 	// copyBuffer is the unit in which content is written, hashed and charged to
 	// the quota. From 64 KiB on, SHA-256 is the limit and not the calls.
@@ -134,23 +139,33 @@ func (b *Blob) Size() int64 { return b.size }
 // readable until then.
 func (b *Blob) Close() error { return b.file.Close() }
 
-// Open opens a blob for reading. An error for which errors.Is(err,
-// fs.ErrNotExist) holds means that it is not here; STORAGE that it cannot be
-// read.
+// Open opens a blob for reading, which counts as a use of it. An error for which
+// errors.Is(err, fs.ErrNotExist) holds means that it is not here; STORAGE that it cannot
+// be read.
 func (s *Store) Open(digest shared.Digest) (*Blob, error) {
+	blob, used, err := s.open(digest)
+	if err == nil && time.Since(used) > touchEvery {
+		now := time.Now()
+		_ = os.Chtimes(s.blobPath(digest), now, now) // it only seems to be older than it is
+	}
+	return blob, err
+}
+
+// open is Open without being a use; it tells the last one.
+func (s *Store) open(digest shared.Digest) (_ *Blob, used time.Time, _ error) {
 	if _, err := shared.ParseDigest(string(digest)); err != nil {
-		return nil, err
+		return nil, used, err
 	}
 	file, err := os.Open(s.blobPath(digest))
 	if err != nil {
-		return nil, s.unreadable(digest, err)
+		return nil, used, s.unreadable(digest, err)
 	}
 	info, err := file.Stat()
 	if err != nil {
 		_ = file.Close() // only read from
-		return nil, s.unreadable(digest, err)
+		return nil, used, s.unreadable(digest, err)
 	}
-	return &Blob{file, info.Size()}, nil
+	return &Blob{file, info.Size()}, info.ModTime(), nil
 }
 
 func (s *Store) unreadable(digest shared.Digest, err error) error {
@@ -362,7 +377,7 @@ func (s *Store) Delete(digest shared.Digest) error {
 // dropped, so that it is fetched again, and reported as INTEGRITY; other errors
 // are those of [Store.Open] and CANCELED.
 func (s *Store) Verify(ctx context.Context, digest shared.Digest) error {
-	blob, err := s.Open(digest)
+	blob, _, err := s.open(digest)
 	if err != nil {
 		return err
 	}

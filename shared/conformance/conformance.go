@@ -52,6 +52,7 @@ func Run(t *testing.T, open Open) {
 		{"proofs of forks", forkProofs},
 		{"bundles", bundles},
 		{"provenance", provenance},
+		{"cache", cache},
 		{"keys", keys},
 		{"a dry run changes nothing", dryRun},
 		{"a release that is yanked is not chosen, until that is undone", yank},
@@ -473,6 +474,46 @@ func bundles(t *testing.T, m shared.Marketplace) {
 		_, err := m.Import(t.Context(), file, nil)
 		want(t, err, shared.ReasonInvalidArgument)
 	}
+}
+
+func cache(t *testing.T, m shared.Marketplace) {
+	base := publish(t, m, shared.PublishRequest{}, Manifest("kept-base", "1.0.0"))
+	publish(t, m, shared.PublishRequest{}, Manifest("kept", "1.0.0", "kept-base"))
+	publish(t, m, shared.PublishRequest{}, Manifest("kept", "2.0.0"))
+	pinned, err := m.PinContent(t.Context(), shared.PinRequest{Packages: []shared.Ref{{Name: "kept", Constraint: "1.0.0"}}, Offline: true}, nil)
+	if err != nil || len(pinned.Packages) != 1 || pinned.Fetched != 0 {
+		t.Fatalf("pinned %+v, %v", pinned, err)
+	}
+	if p := pinned.Packages[0]; p.Name != "kept" || p.Version != "1.0.0" || p.Publisher != base.Publisher || p.Packages != 2 || p.Bytes <= base.Size || p.Since.IsZero() {
+		t.Errorf("%+v", p)
+	}
+	stats, err := m.CacheStats(t.Context())
+	if err != nil || len(stats.Tiers) != 3 || stats.Limit <= 0 || stats.Lifetime <= 0 || stats.Published.Packages != 3 || stats.Published.Bytes < base.Size || len(stats.Pins) != 1 {
+		t.Errorf("stats %+v, %v", stats, err)
+	}
+	// What was published here stays, also when it is named.
+	cleaned, err := m.CleanCache(t.Context(), shared.CleanRequest{Packages: []shared.Ref{{Name: "kept", Constraint: "1.0.0"}}})
+	if err != nil || len(cleaned.Packages) != 0 || cleaned.Bytes != 0 || len(cleaned.Diagnostics) != 1 {
+		t.Errorf("cleaned %+v, %v", cleaned, err)
+	}
+	if cleaned, err := m.CleanCache(t.Context(), shared.CleanRequest{}); err != nil || cleaned.Bytes != 0 {
+		t.Errorf("cleaned %+v, %v", cleaned, err)
+	}
+	progress := 0
+	report, err := m.VerifyCache(t.Context(), func(shared.Progress) { progress++ })
+	if err != nil || report.Checked != 6 || report.Bytes != stats.Published.Bytes || len(report.Damaged) != 0 || progress == 0 {
+		t.Errorf("verified %+v with %d reports, %v", report, progress, err)
+	}
+	released, err := m.UnpinContent(t.Context(), shared.Ref{Name: "kept"})
+	if err != nil || len(released) != 1 || released[0].Version != "1.0.0" {
+		t.Errorf("released %+v, %v", released, err)
+	}
+	_, err = m.UnpinContent(t.Context(), shared.Ref{Name: "kept"})
+	want(t, err, shared.ReasonNotFound)
+	_, err = m.PinContent(t.Context(), shared.PinRequest{}, nil)
+	want(t, err, shared.ReasonInvalidArgument)
+	_, err = m.CleanCache(t.Context(), shared.CleanRequest{Unused: -1})
+	want(t, err, shared.ReasonInvalidArgument)
 }
 
 func provenance(t *testing.T, m shared.Marketplace) {

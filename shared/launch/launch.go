@@ -68,14 +68,57 @@ type Settings struct {
 	// for light ones.
 	Light     bool `json:"light,omitempty"`
 	SuperPeer bool `json:"super_peer,omitempty"`
-	// UploadLimit is how many bytes a second the engine sends of packages, and CacheSize how
-	// many bytes it keeps of packages that nobody has pinned or published here; 0: no limit.
+	// UploadLimit is how many bytes a second the engine sends of packages; 0: no limit.
 	UploadLimit int64 `json:"upload_limit,omitempty"`
-	CacheSize   int64 `json:"cache_size,omitempty"`
+	// Cache bounds what the engine keeps and remembers of packages.
+	Cache Cache `json:"cache,omitzero"`
 	// MetricsAddr is the loopback address, host:port, at which metrics can be read. Empty: none.
 	MetricsAddr string `json:"metrics_addr,omitempty"`
 	// Location is about where this machine is, if other peers may know. nil: they may not.
 	Location *Location `json:"location,omitempty"`
+}
+
+// Cache bounds what an engine keeps and remembers; 0 is the engine's default. Size is in
+// bytes of content that need not stay, and Lifetime is for how long that is kept after it
+// was wanted last; the others are of the tiers in memory.
+type Cache struct {
+	Size         int64         `json:"size,omitempty"`
+	Lifetime     time.Duration `json:"lifetime,omitempty"`
+	HotEntries   int           `json:"hot_entries,omitempty"`
+	HotLifetime  time.Duration `json:"hot_lifetime,omitempty"`
+	WarmEntries  int           `json:"warm_entries,omitempty"`
+	WarmLifetime time.Duration `json:"warm_lifetime,omitempty"`
+}
+
+// String is JSON, as the flag -cache takes it.
+func (c Cache) String() string {
+	data, err := json.Marshal(c)
+	if err != nil { // numbers alone
+		return "{}"
+	}
+	return string(data)
+}
+
+// ParseCache reads what String gives.
+func ParseCache(text string) (c Cache, err error) {
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		return c, fmt.Errorf("%q does not bound a cache: %w", text, err)
+	}
+	return c, c.Check()
+}
+
+// maxCacheEntries bounds the tiers in memory: a warm entry may have 64 KiB.
+const maxCacheEntries = 100_000
+
+// Check refuses what is no bound.
+func (c Cache) Check() error {
+	switch {
+	case c.Size < 0 || c.Lifetime < 0 || c.HotLifetime < 0 || c.WarmLifetime < 0:
+		return errors.New("the bounds of the cache must not be negative")
+	case min(c.HotEntries, c.WarmEntries) < 0 || max(c.HotEntries, c.WarmEntries) > maxCacheEntries:
+		return fmt.Errorf("the cache can hold %d and %d entries in memory: 1 to %d are allowed", c.HotEntries, c.WarmEntries, maxCacheEntries)
+	}
+	return nil
 }
 
 // Location is a place to the degree. Region is a name for people: a-z, 0-9 and '-', at most
@@ -136,7 +179,7 @@ func (s Settings) Equal(other Settings) bool {
 		(s.Location == nil) == (other.Location == nil) && (s.Location == nil || *s.Location == *other.Location) &&
 		s.Light == other.Light && s.SuperPeer == other.SuperPeer &&
 		s.LookupFanout == other.LookupFanout && s.LookupConcurrency == other.LookupConcurrency &&
-		s.UploadLimit == other.UploadLimit && s.CacheSize == other.CacheSize && s.MetricsAddr == other.MetricsAddr
+		s.UploadLimit == other.UploadLimit && s.Cache == other.Cache && s.MetricsAddr == other.MetricsAddr
 }
 
 // Spec is everything an engine is started with.

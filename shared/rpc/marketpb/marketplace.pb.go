@@ -3206,6 +3206,1008 @@ func (x *ProvenRoot) GetRecovers() bool {
 	return false
 }
 
+type CacheStatsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CacheStatsRequest) Reset() {
+	*x = CacheStatsRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CacheStatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CacheStatsRequest) ProtoMessage() {}
+
+func (x *CacheStatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CacheStatsRequest.ProtoReflect.Descriptor instead.
+func (*CacheStatsRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{39}
+}
+
+// The first part of the stream has all but the pins, which follow in pieces.
+type CacheStatsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tiers         []*TierStats           `protobuf:"bytes,1,rep,name=tiers,proto3" json:"tiers,omitempty"`
+	Limit         int64                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	Lifetime      *durationpb.Duration   `protobuf:"bytes,3,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
+	Published     *CacheAmount           `protobuf:"bytes,4,opt,name=published,proto3" json:"published,omitempty"`
+	Pinned        *CacheAmount           `protobuf:"bytes,5,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	Installed     *CacheAmount           `protobuf:"bytes,6,opt,name=installed,proto3" json:"installed,omitempty"`
+	Other         *CacheAmount           `protobuf:"bytes,7,opt,name=other,proto3" json:"other,omitempty"`
+	Pins          []*PinnedContent       `protobuf:"bytes,8,rep,name=pins,proto3" json:"pins,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CacheStatsResponse) Reset() {
+	*x = CacheStatsResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CacheStatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CacheStatsResponse) ProtoMessage() {}
+
+func (x *CacheStatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CacheStatsResponse.ProtoReflect.Descriptor instead.
+func (*CacheStatsResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *CacheStatsResponse) GetTiers() []*TierStats {
+	if x != nil {
+		return x.Tiers
+	}
+	return nil
+}
+
+func (x *CacheStatsResponse) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *CacheStatsResponse) GetLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.Lifetime
+	}
+	return nil
+}
+
+func (x *CacheStatsResponse) GetPublished() *CacheAmount {
+	if x != nil {
+		return x.Published
+	}
+	return nil
+}
+
+func (x *CacheStatsResponse) GetPinned() *CacheAmount {
+	if x != nil {
+		return x.Pinned
+	}
+	return nil
+}
+
+func (x *CacheStatsResponse) GetInstalled() *CacheAmount {
+	if x != nil {
+		return x.Installed
+	}
+	return nil
+}
+
+func (x *CacheStatsResponse) GetOther() *CacheAmount {
+	if x != nil {
+		return x.Other
+	}
+	return nil
+}
+
+func (x *CacheStatsResponse) GetPins() []*PinnedContent {
+	if x != nil {
+		return x.Pins
+	}
+	return nil
+}
+
+type CacheAmount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Packages      int64                  `protobuf:"varint,1,opt,name=packages,proto3" json:"packages,omitempty"`
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CacheAmount) Reset() {
+	*x = CacheAmount{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CacheAmount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CacheAmount) ProtoMessage() {}
+
+func (x *CacheAmount) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CacheAmount.ProtoReflect.Descriptor instead.
+func (*CacheAmount) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *CacheAmount) GetPackages() int64 {
+	if x != nil {
+		return x.Packages
+	}
+	return 0
+}
+
+func (x *CacheAmount) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type TierStats struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Entries       int64                  `protobuf:"varint,2,opt,name=entries,proto3" json:"entries,omitempty"`
+	Limit         int64                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Lifetime      *durationpb.Duration   `protobuf:"bytes,4,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
+	Hits          int64                  `protobuf:"varint,5,opt,name=hits,proto3" json:"hits,omitempty"`
+	Misses        int64                  `protobuf:"varint,6,opt,name=misses,proto3" json:"misses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TierStats) Reset() {
+	*x = TierStats{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TierStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TierStats) ProtoMessage() {}
+
+func (x *TierStats) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TierStats.ProtoReflect.Descriptor instead.
+func (*TierStats) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *TierStats) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TierStats) GetEntries() int64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *TierStats) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *TierStats) GetLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.Lifetime
+	}
+	return nil
+}
+
+func (x *TierStats) GetHits() int64 {
+	if x != nil {
+		return x.Hits
+	}
+	return 0
+}
+
+func (x *TierStats) GetMisses() int64 {
+	if x != nil {
+		return x.Misses
+	}
+	return 0
+}
+
+type PinnedContent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Publisher     string                 `protobuf:"bytes,2,opt,name=publisher,proto3" json:"publisher,omitempty"`
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	Packages      int64                  `protobuf:"varint,5,opt,name=packages,proto3" json:"packages,omitempty"`
+	Bytes         int64                  `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinnedContent) Reset() {
+	*x = PinnedContent{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinnedContent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinnedContent) ProtoMessage() {}
+
+func (x *PinnedContent) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinnedContent.ProtoReflect.Descriptor instead.
+func (*PinnedContent) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *PinnedContent) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PinnedContent) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+func (x *PinnedContent) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *PinnedContent) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *PinnedContent) GetPackages() int64 {
+	if x != nil {
+		return x.Packages
+	}
+	return 0
+}
+
+func (x *PinnedContent) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type CleanCacheRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Packages      []*Ref                 `protobuf:"bytes,1,rep,name=packages,proto3" json:"packages,omitempty"`
+	Unused        *durationpb.Duration   `protobuf:"bytes,2,opt,name=unused,proto3" json:"unused,omitempty"`
+	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CleanCacheRequest) Reset() {
+	*x = CleanCacheRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CleanCacheRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CleanCacheRequest) ProtoMessage() {}
+
+func (x *CleanCacheRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CleanCacheRequest.ProtoReflect.Descriptor instead.
+func (*CleanCacheRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *CleanCacheRequest) GetPackages() []*Ref {
+	if x != nil {
+		return x.Packages
+	}
+	return nil
+}
+
+func (x *CleanCacheRequest) GetUnused() *durationpb.Duration {
+	if x != nil {
+		return x.Unused
+	}
+	return nil
+}
+
+func (x *CleanCacheRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// The packages come in pieces; the last part has the rest.
+type CleanCacheResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Packages      []*CleanedPackage      `protobuf:"bytes,1,rep,name=packages,proto3" json:"packages,omitempty"`
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Diagnostics   []*Diagnostic          `protobuf:"bytes,3,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CleanCacheResponse) Reset() {
+	*x = CleanCacheResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CleanCacheResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CleanCacheResponse) ProtoMessage() {}
+
+func (x *CleanCacheResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CleanCacheResponse.ProtoReflect.Descriptor instead.
+func (*CleanCacheResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *CleanCacheResponse) GetPackages() []*CleanedPackage {
+	if x != nil {
+		return x.Packages
+	}
+	return nil
+}
+
+func (x *CleanCacheResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CleanCacheResponse) GetDiagnostics() []*Diagnostic {
+	if x != nil {
+		return x.Diagnostics
+	}
+	return nil
+}
+
+type CleanedPackage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Publisher     string                 `protobuf:"bytes,2,opt,name=publisher,proto3" json:"publisher,omitempty"`
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CleanedPackage) Reset() {
+	*x = CleanedPackage{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CleanedPackage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CleanedPackage) ProtoMessage() {}
+
+func (x *CleanedPackage) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CleanedPackage.ProtoReflect.Descriptor instead.
+func (*CleanedPackage) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *CleanedPackage) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CleanedPackage) GetPublisher() string {
+	if x != nil {
+		return x.Publisher
+	}
+	return ""
+}
+
+func (x *CleanedPackage) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *CleanedPackage) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type VerifyCacheRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyCacheRequest) Reset() {
+	*x = VerifyCacheRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyCacheRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyCacheRequest) ProtoMessage() {}
+
+func (x *VerifyCacheRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyCacheRequest.ProtoReflect.Descriptor instead.
+func (*VerifyCacheRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{47}
+}
+
+// Progress comes first, what is damaged in pieces, and last the counts.
+type VerifyCacheResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Progress      *Progress              `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
+	Damaged       []*DamagedContent      `protobuf:"bytes,2,rep,name=damaged,proto3" json:"damaged,omitempty"`
+	Checked       int64                  `protobuf:"varint,3,opt,name=checked,proto3" json:"checked,omitempty"`
+	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyCacheResponse) Reset() {
+	*x = VerifyCacheResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyCacheResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyCacheResponse) ProtoMessage() {}
+
+func (x *VerifyCacheResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyCacheResponse.ProtoReflect.Descriptor instead.
+func (*VerifyCacheResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *VerifyCacheResponse) GetProgress() *Progress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+func (x *VerifyCacheResponse) GetDamaged() []*DamagedContent {
+	if x != nil {
+		return x.Damaged
+	}
+	return nil
+}
+
+func (x *VerifyCacheResponse) GetChecked() int64 {
+	if x != nil {
+		return x.Checked
+	}
+	return 0
+}
+
+func (x *VerifyCacheResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type DamagedContent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Own           bool                   `protobuf:"varint,4,opt,name=own,proto3" json:"own,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DamagedContent) Reset() {
+	*x = DamagedContent{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DamagedContent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DamagedContent) ProtoMessage() {}
+
+func (x *DamagedContent) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DamagedContent.ProtoReflect.Descriptor instead.
+func (*DamagedContent) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *DamagedContent) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *DamagedContent) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DamagedContent) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *DamagedContent) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
+}
+
+type PinContentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Packages      []*Ref                 `protobuf:"bytes,1,rep,name=packages,proto3" json:"packages,omitempty"`
+	Offline       bool                   `protobuf:"varint,2,opt,name=offline,proto3" json:"offline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinContentRequest) Reset() {
+	*x = PinContentRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinContentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinContentRequest) ProtoMessage() {}
+
+func (x *PinContentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinContentRequest.ProtoReflect.Descriptor instead.
+func (*PinContentRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *PinContentRequest) GetPackages() []*Ref {
+	if x != nil {
+		return x.Packages
+	}
+	return nil
+}
+
+func (x *PinContentRequest) GetOffline() bool {
+	if x != nil {
+		return x.Offline
+	}
+	return false
+}
+
+// The stream ends with the part that is not progress.
+type PinContentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Part:
+	//
+	//	*PinContentResponse_Progress
+	//	*PinContentResponse_Receipt
+	Part          isPinContentResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinContentResponse) Reset() {
+	*x = PinContentResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinContentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinContentResponse) ProtoMessage() {}
+
+func (x *PinContentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinContentResponse.ProtoReflect.Descriptor instead.
+func (*PinContentResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *PinContentResponse) GetPart() isPinContentResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *PinContentResponse) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Part.(*PinContentResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *PinContentResponse) GetReceipt() *PinContentReceipt {
+	if x != nil {
+		if x, ok := x.Part.(*PinContentResponse_Receipt); ok {
+			return x.Receipt
+		}
+	}
+	return nil
+}
+
+type isPinContentResponse_Part interface {
+	isPinContentResponse_Part()
+}
+
+type PinContentResponse_Progress struct {
+	Progress *Progress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type PinContentResponse_Receipt struct {
+	Receipt *PinContentReceipt `protobuf:"bytes,2,opt,name=receipt,proto3,oneof"`
+}
+
+func (*PinContentResponse_Progress) isPinContentResponse_Part() {}
+
+func (*PinContentResponse_Receipt) isPinContentResponse_Part() {}
+
+type PinContentReceipt struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Packages      []*PinnedContent       `protobuf:"bytes,1,rep,name=packages,proto3" json:"packages,omitempty"`
+	Fetched       int64                  `protobuf:"varint,2,opt,name=fetched,proto3" json:"fetched,omitempty"`
+	Diagnostics   []*Diagnostic          `protobuf:"bytes,3,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinContentReceipt) Reset() {
+	*x = PinContentReceipt{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinContentReceipt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinContentReceipt) ProtoMessage() {}
+
+func (x *PinContentReceipt) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinContentReceipt.ProtoReflect.Descriptor instead.
+func (*PinContentReceipt) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *PinContentReceipt) GetPackages() []*PinnedContent {
+	if x != nil {
+		return x.Packages
+	}
+	return nil
+}
+
+func (x *PinContentReceipt) GetFetched() int64 {
+	if x != nil {
+		return x.Fetched
+	}
+	return 0
+}
+
+func (x *PinContentReceipt) GetDiagnostics() []*Diagnostic {
+	if x != nil {
+		return x.Diagnostics
+	}
+	return nil
+}
+
+type UnpinContentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnpinContentRequest) Reset() {
+	*x = UnpinContentRequest{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnpinContentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnpinContentRequest) ProtoMessage() {}
+
+func (x *UnpinContentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnpinContentRequest.ProtoReflect.Descriptor instead.
+func (*UnpinContentRequest) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *UnpinContentRequest) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+type UnpinContentResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Packages      []*PinnedContent       `protobuf:"bytes,1,rep,name=packages,proto3" json:"packages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnpinContentResponse) Reset() {
+	*x = UnpinContentResponse{}
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnpinContentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnpinContentResponse) ProtoMessage() {}
+
+func (x *UnpinContentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnpinContentResponse.ProtoReflect.Descriptor instead.
+func (*UnpinContentResponse) Descriptor() ([]byte, []int) {
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *UnpinContentResponse) GetPackages() []*PinnedContent {
+	if x != nil {
+		return x.Packages
+	}
+	return nil
+}
+
 type ExplainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3215,7 +4217,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3227,7 +4229,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[39]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3240,7 +4242,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{39}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ExplainRequest) GetName() string {
@@ -3265,7 +4267,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3277,7 +4279,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[40]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3290,7 +4292,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{40}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ExplainResponse) GetName() string {
@@ -3355,7 +4357,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3367,7 +4369,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[41]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3380,7 +4382,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{41}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Candidate) GetPublisher() string {
@@ -3429,7 +4431,7 @@ type LookAlike struct {
 
 func (x *LookAlike) Reset() {
 	*x = LookAlike{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +4443,7 @@ func (x *LookAlike) String() string {
 func (*LookAlike) ProtoMessage() {}
 
 func (x *LookAlike) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[42]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +4456,7 @@ func (x *LookAlike) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookAlike.ProtoReflect.Descriptor instead.
 func (*LookAlike) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{42}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *LookAlike) GetName() string {
@@ -3492,7 +4494,7 @@ type TrustCatalogue struct {
 
 func (x *TrustCatalogue) Reset() {
 	*x = TrustCatalogue{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3504,7 +4506,7 @@ func (x *TrustCatalogue) String() string {
 func (*TrustCatalogue) ProtoMessage() {}
 
 func (x *TrustCatalogue) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[43]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3517,7 +4519,7 @@ func (x *TrustCatalogue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustCatalogue.ProtoReflect.Descriptor instead.
 func (*TrustCatalogue) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{43}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TrustCatalogue) GetTitle() string {
@@ -3565,7 +4567,7 @@ type CatalogueName struct {
 
 func (x *CatalogueName) Reset() {
 	*x = CatalogueName{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +4579,7 @@ func (x *CatalogueName) String() string {
 func (*CatalogueName) ProtoMessage() {}
 
 func (x *CatalogueName) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[44]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +4592,7 @@ func (x *CatalogueName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogueName.ProtoReflect.Descriptor instead.
 func (*CatalogueName) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{44}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CatalogueName) GetName() string {
@@ -3615,7 +4617,7 @@ type TrustCataloguesRequest struct {
 
 func (x *TrustCataloguesRequest) Reset() {
 	*x = TrustCataloguesRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3627,7 +4629,7 @@ func (x *TrustCataloguesRequest) String() string {
 func (*TrustCataloguesRequest) ProtoMessage() {}
 
 func (x *TrustCataloguesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[45]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3640,7 +4642,7 @@ func (x *TrustCataloguesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustCataloguesRequest.ProtoReflect.Descriptor instead.
 func (*TrustCataloguesRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{45}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{61}
 }
 
 type TrustCataloguesResponse struct {
@@ -3652,7 +4654,7 @@ type TrustCataloguesResponse struct {
 
 func (x *TrustCataloguesResponse) Reset() {
 	*x = TrustCataloguesResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3664,7 +4666,7 @@ func (x *TrustCataloguesResponse) String() string {
 func (*TrustCataloguesResponse) ProtoMessage() {}
 
 func (x *TrustCataloguesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[46]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3677,7 +4679,7 @@ func (x *TrustCataloguesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustCataloguesResponse.ProtoReflect.Descriptor instead.
 func (*TrustCataloguesResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{46}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *TrustCataloguesResponse) GetCatalogue() *TrustCatalogue {
@@ -3696,7 +4698,7 @@ type AddTrustCatalogueRequest struct {
 
 func (x *AddTrustCatalogueRequest) Reset() {
 	*x = AddTrustCatalogueRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3708,7 +4710,7 @@ func (x *AddTrustCatalogueRequest) String() string {
 func (*AddTrustCatalogueRequest) ProtoMessage() {}
 
 func (x *AddTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[47]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3721,7 +4723,7 @@ func (x *AddTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddTrustCatalogueRequest.ProtoReflect.Descriptor instead.
 func (*AddTrustCatalogueRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{47}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *AddTrustCatalogueRequest) GetSigned() []byte {
@@ -3740,7 +4742,7 @@ type AddTrustCatalogueResponse struct {
 
 func (x *AddTrustCatalogueResponse) Reset() {
 	*x = AddTrustCatalogueResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3752,7 +4754,7 @@ func (x *AddTrustCatalogueResponse) String() string {
 func (*AddTrustCatalogueResponse) ProtoMessage() {}
 
 func (x *AddTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[48]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3765,7 +4767,7 @@ func (x *AddTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddTrustCatalogueResponse.ProtoReflect.Descriptor instead.
 func (*AddTrustCatalogueResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{48}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *AddTrustCatalogueResponse) GetCatalogue() *TrustCatalogue {
@@ -3785,7 +4787,7 @@ type RemoveTrustCatalogueRequest struct {
 
 func (x *RemoveTrustCatalogueRequest) Reset() {
 	*x = RemoveTrustCatalogueRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3797,7 +4799,7 @@ func (x *RemoveTrustCatalogueRequest) String() string {
 func (*RemoveTrustCatalogueRequest) ProtoMessage() {}
 
 func (x *RemoveTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[49]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3810,7 +4812,7 @@ func (x *RemoveTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTrustCatalogueRequest.ProtoReflect.Descriptor instead.
 func (*RemoveTrustCatalogueRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{49}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RemoveTrustCatalogueRequest) GetSigner() string {
@@ -3836,7 +4838,7 @@ type RemoveTrustCatalogueResponse struct {
 
 func (x *RemoveTrustCatalogueResponse) Reset() {
 	*x = RemoveTrustCatalogueResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3848,7 +4850,7 @@ func (x *RemoveTrustCatalogueResponse) String() string {
 func (*RemoveTrustCatalogueResponse) ProtoMessage() {}
 
 func (x *RemoveTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[50]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3861,7 +4863,7 @@ func (x *RemoveTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTrustCatalogueResponse.ProtoReflect.Descriptor instead.
 func (*RemoveTrustCatalogueResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{50}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RemoveTrustCatalogueResponse) GetCatalogue() *TrustCatalogue {
@@ -3880,7 +4882,7 @@ type SignTrustCatalogueRequest struct {
 
 func (x *SignTrustCatalogueRequest) Reset() {
 	*x = SignTrustCatalogueRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3892,7 +4894,7 @@ func (x *SignTrustCatalogueRequest) String() string {
 func (*SignTrustCatalogueRequest) ProtoMessage() {}
 
 func (x *SignTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[51]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3905,7 +4907,7 @@ func (x *SignTrustCatalogueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignTrustCatalogueRequest.ProtoReflect.Descriptor instead.
 func (*SignTrustCatalogueRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{51}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SignTrustCatalogueRequest) GetDraft() *TrustCatalogue {
@@ -3924,7 +4926,7 @@ type SignTrustCatalogueResponse struct {
 
 func (x *SignTrustCatalogueResponse) Reset() {
 	*x = SignTrustCatalogueResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3936,7 +4938,7 @@ func (x *SignTrustCatalogueResponse) String() string {
 func (*SignTrustCatalogueResponse) ProtoMessage() {}
 
 func (x *SignTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[52]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3949,7 +4951,7 @@ func (x *SignTrustCatalogueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignTrustCatalogueResponse.ProtoReflect.Descriptor instead.
 func (*SignTrustCatalogueResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{52}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SignTrustCatalogueResponse) GetSigned() []byte {
@@ -3968,7 +4970,7 @@ type ForkProofRequest struct {
 
 func (x *ForkProofRequest) Reset() {
 	*x = ForkProofRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[53]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3980,7 +4982,7 @@ func (x *ForkProofRequest) String() string {
 func (*ForkProofRequest) ProtoMessage() {}
 
 func (x *ForkProofRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[53]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3993,7 +4995,7 @@ func (x *ForkProofRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkProofRequest.ProtoReflect.Descriptor instead.
 func (*ForkProofRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{53}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ForkProofRequest) GetPublisher() string {
@@ -4012,7 +5014,7 @@ type ForkProofResponse struct {
 
 func (x *ForkProofResponse) Reset() {
 	*x = ForkProofResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[54]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4024,7 +5026,7 @@ func (x *ForkProofResponse) String() string {
 func (*ForkProofResponse) ProtoMessage() {}
 
 func (x *ForkProofResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[54]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4037,7 +5039,7 @@ func (x *ForkProofResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkProofResponse.ProtoReflect.Descriptor instead.
 func (*ForkProofResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{54}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ForkProofResponse) GetProof() []byte {
@@ -4056,7 +5058,7 @@ type CheckForkProofRequest struct {
 
 func (x *CheckForkProofRequest) Reset() {
 	*x = CheckForkProofRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[55]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4068,7 +5070,7 @@ func (x *CheckForkProofRequest) String() string {
 func (*CheckForkProofRequest) ProtoMessage() {}
 
 func (x *CheckForkProofRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[55]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4081,7 +5083,7 @@ func (x *CheckForkProofRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckForkProofRequest.ProtoReflect.Descriptor instead.
 func (*CheckForkProofRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{55}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *CheckForkProofRequest) GetProof() []byte {
@@ -4106,7 +5108,7 @@ type CheckForkProofResponse struct {
 
 func (x *CheckForkProofResponse) Reset() {
 	*x = CheckForkProofResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[56]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4118,7 +5120,7 @@ func (x *CheckForkProofResponse) String() string {
 func (*CheckForkProofResponse) ProtoMessage() {}
 
 func (x *CheckForkProofResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[56]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4131,7 +5133,7 @@ func (x *CheckForkProofResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckForkProofResponse.ProtoReflect.Descriptor instead.
 func (*CheckForkProofResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{56}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CheckForkProofResponse) GetPublisher() string {
@@ -4196,7 +5198,7 @@ type LockedPackage struct {
 
 func (x *LockedPackage) Reset() {
 	*x = LockedPackage{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[57]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4208,7 +5210,7 @@ func (x *LockedPackage) String() string {
 func (*LockedPackage) ProtoMessage() {}
 
 func (x *LockedPackage) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[57]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4221,7 +5223,7 @@ func (x *LockedPackage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockedPackage.ProtoReflect.Descriptor instead.
 func (*LockedPackage) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{57}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *LockedPackage) GetName() string {
@@ -4273,7 +5275,7 @@ type InstallResponse struct {
 
 func (x *InstallResponse) Reset() {
 	*x = InstallResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[58]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4285,7 +5287,7 @@ func (x *InstallResponse) String() string {
 func (*InstallResponse) ProtoMessage() {}
 
 func (x *InstallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[58]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4298,7 +5300,7 @@ func (x *InstallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallResponse.ProtoReflect.Descriptor instead.
 func (*InstallResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{58}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *InstallResponse) GetPart() isInstallResponse_Part {
@@ -4374,7 +5376,7 @@ type InstalledPackage struct {
 
 func (x *InstalledPackage) Reset() {
 	*x = InstalledPackage{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[59]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4386,7 +5388,7 @@ func (x *InstalledPackage) String() string {
 func (*InstalledPackage) ProtoMessage() {}
 
 func (x *InstalledPackage) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[59]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4399,7 +5401,7 @@ func (x *InstalledPackage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstalledPackage.ProtoReflect.Descriptor instead.
 func (*InstalledPackage) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{59}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *InstalledPackage) GetLocked() *LockedPackage {
@@ -4474,7 +5476,7 @@ type InstallReceipt struct {
 
 func (x *InstallReceipt) Reset() {
 	*x = InstallReceipt{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[60]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4486,7 +5488,7 @@ func (x *InstallReceipt) String() string {
 func (*InstallReceipt) ProtoMessage() {}
 
 func (x *InstallReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[60]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4499,7 +5501,7 @@ func (x *InstallReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallReceipt.ProtoReflect.Descriptor instead.
 func (*InstallReceipt) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{60}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *InstallReceipt) GetDiagnostics() []*Diagnostic {
@@ -4519,7 +5521,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[61]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4531,7 +5533,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[61]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4544,7 +5546,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{61}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *VerifyRequest) GetRoot() string {
@@ -4575,7 +5577,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[62]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4587,7 +5589,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[62]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4600,7 +5602,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{62}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *VerifyResponse) GetPart() isVerifyResponse_Part {
@@ -4674,7 +5676,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[63]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4686,7 +5688,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[63]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4699,7 +5701,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{63}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *VerifyResult) GetName() string {
@@ -4755,7 +5757,7 @@ type VerifyPaths struct {
 
 func (x *VerifyPaths) Reset() {
 	*x = VerifyPaths{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[64]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4767,7 +5769,7 @@ func (x *VerifyPaths) String() string {
 func (*VerifyPaths) ProtoMessage() {}
 
 func (x *VerifyPaths) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[64]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4780,7 +5782,7 @@ func (x *VerifyPaths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyPaths.ProtoReflect.Descriptor instead.
 func (*VerifyPaths) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{64}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *VerifyPaths) GetModified() []string {
@@ -4813,7 +5815,7 @@ type VerifySummary struct {
 
 func (x *VerifySummary) Reset() {
 	*x = VerifySummary{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[65]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4825,7 +5827,7 @@ func (x *VerifySummary) String() string {
 func (*VerifySummary) ProtoMessage() {}
 
 func (x *VerifySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[65]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4838,7 +5840,7 @@ func (x *VerifySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifySummary.ProtoReflect.Descriptor instead.
 func (*VerifySummary) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{65}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *VerifySummary) GetDiagnostics() []*Diagnostic {
@@ -4856,7 +5858,7 @@ type PublisherKeysRequest struct {
 
 func (x *PublisherKeysRequest) Reset() {
 	*x = PublisherKeysRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4868,7 +5870,7 @@ func (x *PublisherKeysRequest) String() string {
 func (*PublisherKeysRequest) ProtoMessage() {}
 
 func (x *PublisherKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[66]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4881,7 +5883,7 @@ func (x *PublisherKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublisherKeysRequest.ProtoReflect.Descriptor instead.
 func (*PublisherKeysRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{66}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{82}
 }
 
 type PublisherKeysResponse struct {
@@ -4893,7 +5895,7 @@ type PublisherKeysResponse struct {
 
 func (x *PublisherKeysResponse) Reset() {
 	*x = PublisherKeysResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4905,7 +5907,7 @@ func (x *PublisherKeysResponse) String() string {
 func (*PublisherKeysResponse) ProtoMessage() {}
 
 func (x *PublisherKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[67]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4918,7 +5920,7 @@ func (x *PublisherKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublisherKeysResponse.ProtoReflect.Descriptor instead.
 func (*PublisherKeysResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{67}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *PublisherKeysResponse) GetKeys() *PublisherKeys {
@@ -4943,7 +5945,7 @@ type PublisherKeys struct {
 
 func (x *PublisherKeys) Reset() {
 	*x = PublisherKeys{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4955,7 +5957,7 @@ func (x *PublisherKeys) String() string {
 func (*PublisherKeys) ProtoMessage() {}
 
 func (x *PublisherKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[68]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4968,7 +5970,7 @@ func (x *PublisherKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublisherKeys.ProtoReflect.Descriptor instead.
 func (*PublisherKeys) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{68}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *PublisherKeys) GetPublisher() string {
@@ -5032,7 +6034,7 @@ type SignerKey struct {
 
 func (x *SignerKey) Reset() {
 	*x = SignerKey{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5044,7 +6046,7 @@ func (x *SignerKey) String() string {
 func (*SignerKey) ProtoMessage() {}
 
 func (x *SignerKey) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[69]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5057,7 +6059,7 @@ func (x *SignerKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignerKey.ProtoReflect.Descriptor instead.
 func (*SignerKey) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{69}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *SignerKey) GetFingerprint() string {
@@ -5097,7 +6099,7 @@ type MakeKeyRequest struct {
 
 func (x *MakeKeyRequest) Reset() {
 	*x = MakeKeyRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5109,7 +6111,7 @@ func (x *MakeKeyRequest) String() string {
 func (*MakeKeyRequest) ProtoMessage() {}
 
 func (x *MakeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[70]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5122,7 +6124,7 @@ func (x *MakeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeKeyRequest.ProtoReflect.Descriptor instead.
 func (*MakeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{70}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *MakeKeyRequest) GetPassphrase() string {
@@ -5141,7 +6143,7 @@ type MakeKeyResponse struct {
 
 func (x *MakeKeyResponse) Reset() {
 	*x = MakeKeyResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[71]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5153,7 +6155,7 @@ func (x *MakeKeyResponse) String() string {
 func (*MakeKeyResponse) ProtoMessage() {}
 
 func (x *MakeKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[71]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5166,7 +6168,7 @@ func (x *MakeKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeKeyResponse.ProtoReflect.Descriptor instead.
 func (*MakeKeyResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{71}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *MakeKeyResponse) GetKey() *SealedKey {
@@ -5187,7 +6189,7 @@ type SealedKey struct {
 
 func (x *SealedKey) Reset() {
 	*x = SealedKey{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[72]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5199,7 +6201,7 @@ func (x *SealedKey) String() string {
 func (*SealedKey) ProtoMessage() {}
 
 func (x *SealedKey) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[72]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5212,7 +6214,7 @@ func (x *SealedKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealedKey.ProtoReflect.Descriptor instead.
 func (*SealedKey) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{72}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *SealedKey) GetFingerprint() string {
@@ -5246,7 +6248,7 @@ type ExportKeyRequest struct {
 
 func (x *ExportKeyRequest) Reset() {
 	*x = ExportKeyRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[73]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5258,7 +6260,7 @@ func (x *ExportKeyRequest) String() string {
 func (*ExportKeyRequest) ProtoMessage() {}
 
 func (x *ExportKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[73]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5271,7 +6273,7 @@ func (x *ExportKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportKeyRequest.ProtoReflect.Descriptor instead.
 func (*ExportKeyRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{73}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ExportKeyRequest) GetFingerprint() string {
@@ -5297,7 +6299,7 @@ type ExportKeyResponse struct {
 
 func (x *ExportKeyResponse) Reset() {
 	*x = ExportKeyResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[74]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5309,7 +6311,7 @@ func (x *ExportKeyResponse) String() string {
 func (*ExportKeyResponse) ProtoMessage() {}
 
 func (x *ExportKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[74]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5322,7 +6324,7 @@ func (x *ExportKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportKeyResponse.ProtoReflect.Descriptor instead.
 func (*ExportKeyResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{74}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ExportKeyResponse) GetKey() *SealedKey {
@@ -5351,7 +6353,7 @@ type ChangeKeysRequest struct {
 
 func (x *ChangeKeysRequest) Reset() {
 	*x = ChangeKeysRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[75]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5363,7 +6365,7 @@ func (x *ChangeKeysRequest) String() string {
 func (*ChangeKeysRequest) ProtoMessage() {}
 
 func (x *ChangeKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[75]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5376,7 +6378,7 @@ func (x *ChangeKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeKeysRequest.ProtoReflect.Descriptor instead.
 func (*ChangeKeysRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{75}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ChangeKeysRequest) GetAction() string {
@@ -5469,7 +6471,7 @@ type ChangeKeysResponse struct {
 
 func (x *ChangeKeysResponse) Reset() {
 	*x = ChangeKeysResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[76]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5481,7 +6483,7 @@ func (x *ChangeKeysResponse) String() string {
 func (*ChangeKeysResponse) ProtoMessage() {}
 
 func (x *ChangeKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[76]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5494,7 +6496,7 @@ func (x *ChangeKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeKeysResponse.ProtoReflect.Descriptor instead.
 func (*ChangeKeysResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{76}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ChangeKeysResponse) GetKeys() *PublisherKeys {
@@ -5543,7 +6545,7 @@ type LogEntry struct {
 
 func (x *LogEntry) Reset() {
 	*x = LogEntry{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[77]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5555,7 +6557,7 @@ func (x *LogEntry) String() string {
 func (*LogEntry) ProtoMessage() {}
 
 func (x *LogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[77]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5568,7 +6570,7 @@ func (x *LogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
 func (*LogEntry) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{77}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *LogEntry) GetEntry() int64 {
@@ -5600,7 +6602,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[78]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5612,7 +6614,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[78]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5625,7 +6627,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{78}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{94}
 }
 
 type StatusResponse struct {
@@ -5665,7 +6667,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[79]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5677,7 +6679,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[79]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5690,7 +6692,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{79}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *StatusResponse) GetPeerId() string {
@@ -5907,7 +6909,7 @@ type PeersRequest struct {
 
 func (x *PeersRequest) Reset() {
 	*x = PeersRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[80]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5919,7 +6921,7 @@ func (x *PeersRequest) String() string {
 func (*PeersRequest) ProtoMessage() {}
 
 func (x *PeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[80]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5932,7 +6934,7 @@ func (x *PeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersRequest.ProtoReflect.Descriptor instead.
 func (*PeersRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{80}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *PeersRequest) GetId() string {
@@ -5966,7 +6968,7 @@ type PeersResponse struct {
 
 func (x *PeersResponse) Reset() {
 	*x = PeersResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[81]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5978,7 +6980,7 @@ func (x *PeersResponse) String() string {
 func (*PeersResponse) ProtoMessage() {}
 
 func (x *PeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[81]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5991,7 +6993,7 @@ func (x *PeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersResponse.ProtoReflect.Descriptor instead.
 func (*PeersResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{81}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *PeersResponse) GetPeers() []*Peer {
@@ -6044,7 +7046,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[82]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6056,7 +7058,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[82]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6069,7 +7071,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{82}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Peer) GetId() string {
@@ -6252,7 +7254,7 @@ type ScorePart struct {
 
 func (x *ScorePart) Reset() {
 	*x = ScorePart{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[83]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6264,7 +7266,7 @@ func (x *ScorePart) String() string {
 func (*ScorePart) ProtoMessage() {}
 
 func (x *ScorePart) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[83]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6277,7 +7279,7 @@ func (x *ScorePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScorePart.ProtoReflect.Descriptor instead.
 func (*ScorePart) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{83}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ScorePart) GetName() string {
@@ -6313,7 +7315,7 @@ type Location struct {
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[84]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6325,7 +7327,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[84]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6338,7 +7340,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{84}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *Location) GetLatitude() int32 {
@@ -6371,7 +7373,7 @@ type BootstrapRequest struct {
 
 func (x *BootstrapRequest) Reset() {
 	*x = BootstrapRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[85]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6383,7 +7385,7 @@ func (x *BootstrapRequest) String() string {
 func (*BootstrapRequest) ProtoMessage() {}
 
 func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[85]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6396,7 +7398,7 @@ func (x *BootstrapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapRequest.ProtoReflect.Descriptor instead.
 func (*BootstrapRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{85}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *BootstrapRequest) GetAddresses() []string {
@@ -6415,7 +7417,7 @@ type BootstrapResponse struct {
 
 func (x *BootstrapResponse) Reset() {
 	*x = BootstrapResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[86]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6427,7 +7429,7 @@ func (x *BootstrapResponse) String() string {
 func (*BootstrapResponse) ProtoMessage() {}
 
 func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[86]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6440,7 +7442,7 @@ func (x *BootstrapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootstrapResponse.ProtoReflect.Descriptor instead.
 func (*BootstrapResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{86}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *BootstrapResponse) GetOutcomes() []*DialOutcome {
@@ -6462,7 +7464,7 @@ type DialOutcome struct {
 
 func (x *DialOutcome) Reset() {
 	*x = DialOutcome{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[87]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6474,7 +7476,7 @@ func (x *DialOutcome) String() string {
 func (*DialOutcome) ProtoMessage() {}
 
 func (x *DialOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[87]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6487,7 +7489,7 @@ func (x *DialOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialOutcome.ProtoReflect.Descriptor instead.
 func (*DialOutcome) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{87}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *DialOutcome) GetAddress() string {
@@ -6528,7 +7530,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[88]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6540,7 +7542,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[88]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6553,7 +7555,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{88}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *WatchRequest) GetKinds() []string {
@@ -6584,7 +7586,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[89]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6596,7 +7598,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[89]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6609,7 +7611,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{89}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *WatchResponse) GetKind() string {
@@ -6662,7 +7664,7 @@ type StayRequest struct {
 
 func (x *StayRequest) Reset() {
 	*x = StayRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[90]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6674,7 +7676,7 @@ func (x *StayRequest) String() string {
 func (*StayRequest) ProtoMessage() {}
 
 func (x *StayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[90]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6687,7 +7689,7 @@ func (x *StayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayRequest.ProtoReflect.Descriptor instead.
 func (*StayRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{90}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{106}
 }
 
 type StayResponse struct {
@@ -6698,7 +7700,7 @@ type StayResponse struct {
 
 func (x *StayResponse) Reset() {
 	*x = StayResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[91]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6710,7 +7712,7 @@ func (x *StayResponse) String() string {
 func (*StayResponse) ProtoMessage() {}
 
 func (x *StayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[91]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6723,7 +7725,7 @@ func (x *StayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StayResponse.ProtoReflect.Descriptor instead.
 func (*StayResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{91}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{107}
 }
 
 type StopRequest struct {
@@ -6735,7 +7737,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[92]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6747,7 +7749,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[92]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6760,7 +7762,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{92}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *StopRequest) GetGrace() *durationpb.Duration {
@@ -6778,7 +7780,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[93]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6790,7 +7792,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[93]
+	mi := &file_ggen_marketplace_v1_marketplace_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6803,7 +7805,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{93}
+	return file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP(), []int{109}
 }
 
 var File_ggen_marketplace_v1_marketplace_proto protoreflect.FileDescriptor
@@ -7076,7 +8078,73 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04keys\x18\x03 \x03(\tR\x04keys\x12\x1c\n" +
 	"\tthreshold\x18\x04 \x01(\x05R\tthreshold\x12\x1a\n" +
-	"\brecovers\x18\x05 \x01(\bR\brecovers\"$\n" +
+	"\brecovers\x18\x05 \x01(\bR\brecovers\"\x13\n" +
+	"\x11CacheStatsRequest\"\xc1\x03\n" +
+	"\x12CacheStatsResponse\x124\n" +
+	"\x05tiers\x18\x01 \x03(\v2\x1e.ggen.marketplace.v1.TierStatsR\x05tiers\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x03R\x05limit\x125\n" +
+	"\blifetime\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12>\n" +
+	"\tpublished\x18\x04 \x01(\v2 .ggen.marketplace.v1.CacheAmountR\tpublished\x128\n" +
+	"\x06pinned\x18\x05 \x01(\v2 .ggen.marketplace.v1.CacheAmountR\x06pinned\x12>\n" +
+	"\tinstalled\x18\x06 \x01(\v2 .ggen.marketplace.v1.CacheAmountR\tinstalled\x126\n" +
+	"\x05other\x18\a \x01(\v2 .ggen.marketplace.v1.CacheAmountR\x05other\x126\n" +
+	"\x04pins\x18\b \x03(\v2\".ggen.marketplace.v1.PinnedContentR\x04pins\"?\n" +
+	"\vCacheAmount\x12\x1a\n" +
+	"\bpackages\x18\x01 \x01(\x03R\bpackages\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xb2\x01\n" +
+	"\tTierStats\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aentries\x18\x02 \x01(\x03R\aentries\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x03R\x05limit\x125\n" +
+	"\blifetime\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12\x12\n" +
+	"\x04hits\x18\x05 \x01(\x03R\x04hits\x12\x16\n" +
+	"\x06misses\x18\x06 \x01(\x03R\x06misses\"\xbf\x01\n" +
+	"\rPinnedContent\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tpublisher\x18\x02 \x01(\tR\tpublisher\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
+	"\bpackages\x18\x05 \x01(\x03R\bpackages\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x03R\x05bytes\"\x95\x01\n" +
+	"\x11CleanCacheRequest\x124\n" +
+	"\bpackages\x18\x01 \x03(\v2\x18.ggen.marketplace.v1.RefR\bpackages\x121\n" +
+	"\x06unused\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06unused\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\xae\x01\n" +
+	"\x12CleanCacheResponse\x12?\n" +
+	"\bpackages\x18\x01 \x03(\v2#.ggen.marketplace.v1.CleanedPackageR\bpackages\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12A\n" +
+	"\vdiagnostics\x18\x03 \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\"r\n" +
+	"\x0eCleanedPackage\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tpublisher\x18\x02 \x01(\tR\tpublisher\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\"\x14\n" +
+	"\x12VerifyCacheRequest\"\xbf\x01\n" +
+	"\x13VerifyCacheResponse\x129\n" +
+	"\bprogress\x18\x01 \x01(\v2\x1d.ggen.marketplace.v1.ProgressR\bprogress\x12=\n" +
+	"\adamaged\x18\x02 \x03(\v2#.ggen.marketplace.v1.DamagedContentR\adamaged\x12\x18\n" +
+	"\achecked\x18\x03 \x01(\x03R\achecked\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\"h\n" +
+	"\x0eDamagedContent\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x10\n" +
+	"\x03own\x18\x04 \x01(\bR\x03own\"c\n" +
+	"\x11PinContentRequest\x124\n" +
+	"\bpackages\x18\x01 \x03(\v2\x18.ggen.marketplace.v1.RefR\bpackages\x12\x18\n" +
+	"\aoffline\x18\x02 \x01(\bR\aoffline\"\x9d\x01\n" +
+	"\x12PinContentResponse\x12;\n" +
+	"\bprogress\x18\x01 \x01(\v2\x1d.ggen.marketplace.v1.ProgressH\x00R\bprogress\x12B\n" +
+	"\areceipt\x18\x02 \x01(\v2&.ggen.marketplace.v1.PinContentReceiptH\x00R\areceiptB\x06\n" +
+	"\x04part\"\xb0\x01\n" +
+	"\x11PinContentReceipt\x12>\n" +
+	"\bpackages\x18\x01 \x03(\v2\".ggen.marketplace.v1.PinnedContentR\bpackages\x12\x18\n" +
+	"\afetched\x18\x02 \x01(\x03R\afetched\x12A\n" +
+	"\vdiagnostics\x18\x03 \x03(\v2\x1f.ggen.marketplace.v1.DiagnosticR\vdiagnostics\"A\n" +
+	"\x13UnpinContentRequest\x12*\n" +
+	"\x03ref\x18\x01 \x01(\v2\x18.ggen.marketplace.v1.RefR\x03ref\"V\n" +
+	"\x14UnpinContentResponse\x12>\n" +
+	"\bpackages\x18\x01 \x03(\v2\".ggen.marketplace.v1.PinnedContentR\bpackages\"$\n" +
 	"\x0eExplainRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\xa8\x02\n" +
 	"\x0fExplainResponse\x12\x12\n" +
@@ -7393,7 +8461,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x14REASON_ENGINE_FAILED\x10\x1c\x12\x19\n" +
 	"\x15REASON_ENGINE_TIMEOUT\x10\x1d\x12\x1a\n" +
 	"\x16REASON_ENGINE_DRAINING\x10\x1e\x12\x1a\n" +
-	"\x16REASON_ENGINE_CRASHING\x10\x1f2\xc9\x13\n" +
+	"\x16REASON_ENGINE_CRASHING\x10\x1f2\xb5\x17\n" +
 	"\x12MarketplaceService\x12K\n" +
 	"\x04Info\x12 .ggen.marketplace.v1.InfoRequest\x1a!.ggen.marketplace.v1.InfoResponse\x12S\n" +
 	"\x06Search\x12\".ggen.marketplace.v1.SearchRequest\x1a#.ggen.marketplace.v1.SearchResponse0\x01\x12W\n" +
@@ -7418,7 +8486,15 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\aMakeKey\x12#.ggen.marketplace.v1.MakeKeyRequest\x1a$.ggen.marketplace.v1.MakeKeyResponse\x12Z\n" +
 	"\tExportKey\x12%.ggen.marketplace.v1.ExportKeyRequest\x1a&.ggen.marketplace.v1.ExportKeyResponse\x12]\n" +
 	"\n" +
-	"ChangeKeys\x12&.ggen.marketplace.v1.ChangeKeysRequest\x1a'.ggen.marketplace.v1.ChangeKeysResponse\x12Q\n" +
+	"ChangeKeys\x12&.ggen.marketplace.v1.ChangeKeysRequest\x1a'.ggen.marketplace.v1.ChangeKeysResponse\x12_\n" +
+	"\n" +
+	"CacheStats\x12&.ggen.marketplace.v1.CacheStatsRequest\x1a'.ggen.marketplace.v1.CacheStatsResponse0\x01\x12_\n" +
+	"\n" +
+	"CleanCache\x12&.ggen.marketplace.v1.CleanCacheRequest\x1a'.ggen.marketplace.v1.CleanCacheResponse0\x01\x12b\n" +
+	"\vVerifyCache\x12'.ggen.marketplace.v1.VerifyCacheRequest\x1a(.ggen.marketplace.v1.VerifyCacheResponse0\x01\x12_\n" +
+	"\n" +
+	"PinContent\x12&.ggen.marketplace.v1.PinContentRequest\x1a'.ggen.marketplace.v1.PinContentResponse0\x01\x12c\n" +
+	"\fUnpinContent\x12(.ggen.marketplace.v1.UnpinContentRequest\x1a).ggen.marketplace.v1.UnpinContentResponse\x12Q\n" +
 	"\x06Status\x12\".ggen.marketplace.v1.StatusRequest\x1a#.ggen.marketplace.v1.StatusResponse\x12P\n" +
 	"\x05Peers\x12!.ggen.marketplace.v1.PeersRequest\x1a\".ggen.marketplace.v1.PeersResponse0\x01\x12Z\n" +
 	"\tBootstrap\x12%.ggen.marketplace.v1.BootstrapRequest\x1a&.ggen.marketplace.v1.BootstrapResponse\x12P\n" +
@@ -7440,7 +8516,7 @@ func file_ggen_marketplace_v1_marketplace_proto_rawDescGZIP() []byte {
 }
 
 var file_ggen_marketplace_v1_marketplace_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 97)
+var file_ggen_marketplace_v1_marketplace_proto_msgTypes = make([]protoimpl.MessageInfo, 113)
 var file_ggen_marketplace_v1_marketplace_proto_goTypes = []any{
 	(Reason)(0),                          // 0: ggen.marketplace.v1.Reason
 	(*Diagnostic)(nil),                   // 1: ggen.marketplace.v1.Diagnostic
@@ -7482,88 +8558,104 @@ var file_ggen_marketplace_v1_marketplace_proto_goTypes = []any{
 	(*ProveRequest)(nil),                 // 37: ggen.marketplace.v1.ProveRequest
 	(*ProveResponse)(nil),                // 38: ggen.marketplace.v1.ProveResponse
 	(*ProvenRoot)(nil),                   // 39: ggen.marketplace.v1.ProvenRoot
-	(*ExplainRequest)(nil),               // 40: ggen.marketplace.v1.ExplainRequest
-	(*ExplainResponse)(nil),              // 41: ggen.marketplace.v1.ExplainResponse
-	(*Candidate)(nil),                    // 42: ggen.marketplace.v1.Candidate
-	(*LookAlike)(nil),                    // 43: ggen.marketplace.v1.LookAlike
-	(*TrustCatalogue)(nil),               // 44: ggen.marketplace.v1.TrustCatalogue
-	(*CatalogueName)(nil),                // 45: ggen.marketplace.v1.CatalogueName
-	(*TrustCataloguesRequest)(nil),       // 46: ggen.marketplace.v1.TrustCataloguesRequest
-	(*TrustCataloguesResponse)(nil),      // 47: ggen.marketplace.v1.TrustCataloguesResponse
-	(*AddTrustCatalogueRequest)(nil),     // 48: ggen.marketplace.v1.AddTrustCatalogueRequest
-	(*AddTrustCatalogueResponse)(nil),    // 49: ggen.marketplace.v1.AddTrustCatalogueResponse
-	(*RemoveTrustCatalogueRequest)(nil),  // 50: ggen.marketplace.v1.RemoveTrustCatalogueRequest
-	(*RemoveTrustCatalogueResponse)(nil), // 51: ggen.marketplace.v1.RemoveTrustCatalogueResponse
-	(*SignTrustCatalogueRequest)(nil),    // 52: ggen.marketplace.v1.SignTrustCatalogueRequest
-	(*SignTrustCatalogueResponse)(nil),   // 53: ggen.marketplace.v1.SignTrustCatalogueResponse
-	(*ForkProofRequest)(nil),             // 54: ggen.marketplace.v1.ForkProofRequest
-	(*ForkProofResponse)(nil),            // 55: ggen.marketplace.v1.ForkProofResponse
-	(*CheckForkProofRequest)(nil),        // 56: ggen.marketplace.v1.CheckForkProofRequest
-	(*CheckForkProofResponse)(nil),       // 57: ggen.marketplace.v1.CheckForkProofResponse
-	(*LockedPackage)(nil),                // 58: ggen.marketplace.v1.LockedPackage
-	(*InstallResponse)(nil),              // 59: ggen.marketplace.v1.InstallResponse
-	(*InstalledPackage)(nil),             // 60: ggen.marketplace.v1.InstalledPackage
-	(*InstallReceipt)(nil),               // 61: ggen.marketplace.v1.InstallReceipt
-	(*VerifyRequest)(nil),                // 62: ggen.marketplace.v1.VerifyRequest
-	(*VerifyResponse)(nil),               // 63: ggen.marketplace.v1.VerifyResponse
-	(*VerifyResult)(nil),                 // 64: ggen.marketplace.v1.VerifyResult
-	(*VerifyPaths)(nil),                  // 65: ggen.marketplace.v1.VerifyPaths
-	(*VerifySummary)(nil),                // 66: ggen.marketplace.v1.VerifySummary
-	(*PublisherKeysRequest)(nil),         // 67: ggen.marketplace.v1.PublisherKeysRequest
-	(*PublisherKeysResponse)(nil),        // 68: ggen.marketplace.v1.PublisherKeysResponse
-	(*PublisherKeys)(nil),                // 69: ggen.marketplace.v1.PublisherKeys
-	(*SignerKey)(nil),                    // 70: ggen.marketplace.v1.SignerKey
-	(*MakeKeyRequest)(nil),               // 71: ggen.marketplace.v1.MakeKeyRequest
-	(*MakeKeyResponse)(nil),              // 72: ggen.marketplace.v1.MakeKeyResponse
-	(*SealedKey)(nil),                    // 73: ggen.marketplace.v1.SealedKey
-	(*ExportKeyRequest)(nil),             // 74: ggen.marketplace.v1.ExportKeyRequest
-	(*ExportKeyResponse)(nil),            // 75: ggen.marketplace.v1.ExportKeyResponse
-	(*ChangeKeysRequest)(nil),            // 76: ggen.marketplace.v1.ChangeKeysRequest
-	(*ChangeKeysResponse)(nil),           // 77: ggen.marketplace.v1.ChangeKeysResponse
-	(*LogEntry)(nil),                     // 78: ggen.marketplace.v1.LogEntry
-	(*StatusRequest)(nil),                // 79: ggen.marketplace.v1.StatusRequest
-	(*StatusResponse)(nil),               // 80: ggen.marketplace.v1.StatusResponse
-	(*PeersRequest)(nil),                 // 81: ggen.marketplace.v1.PeersRequest
-	(*PeersResponse)(nil),                // 82: ggen.marketplace.v1.PeersResponse
-	(*Peer)(nil),                         // 83: ggen.marketplace.v1.Peer
-	(*ScorePart)(nil),                    // 84: ggen.marketplace.v1.ScorePart
-	(*Location)(nil),                     // 85: ggen.marketplace.v1.Location
-	(*BootstrapRequest)(nil),             // 86: ggen.marketplace.v1.BootstrapRequest
-	(*BootstrapResponse)(nil),            // 87: ggen.marketplace.v1.BootstrapResponse
-	(*DialOutcome)(nil),                  // 88: ggen.marketplace.v1.DialOutcome
-	(*WatchRequest)(nil),                 // 89: ggen.marketplace.v1.WatchRequest
-	(*WatchResponse)(nil),                // 90: ggen.marketplace.v1.WatchResponse
-	(*StayRequest)(nil),                  // 91: ggen.marketplace.v1.StayRequest
-	(*StayResponse)(nil),                 // 92: ggen.marketplace.v1.StayResponse
-	(*StopRequest)(nil),                  // 93: ggen.marketplace.v1.StopRequest
-	(*StopResponse)(nil),                 // 94: ggen.marketplace.v1.StopResponse
-	nil,                                  // 95: ggen.marketplace.v1.Error.MetadataEntry
-	nil,                                  // 96: ggen.marketplace.v1.DescribeResponse.ExtraEntry
-	nil,                                  // 97: ggen.marketplace.v1.Peer.OutcomesEntry
-	(*timestamppb.Timestamp)(nil),        // 98: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),          // 99: google.protobuf.Duration
+	(*CacheStatsRequest)(nil),            // 40: ggen.marketplace.v1.CacheStatsRequest
+	(*CacheStatsResponse)(nil),           // 41: ggen.marketplace.v1.CacheStatsResponse
+	(*CacheAmount)(nil),                  // 42: ggen.marketplace.v1.CacheAmount
+	(*TierStats)(nil),                    // 43: ggen.marketplace.v1.TierStats
+	(*PinnedContent)(nil),                // 44: ggen.marketplace.v1.PinnedContent
+	(*CleanCacheRequest)(nil),            // 45: ggen.marketplace.v1.CleanCacheRequest
+	(*CleanCacheResponse)(nil),           // 46: ggen.marketplace.v1.CleanCacheResponse
+	(*CleanedPackage)(nil),               // 47: ggen.marketplace.v1.CleanedPackage
+	(*VerifyCacheRequest)(nil),           // 48: ggen.marketplace.v1.VerifyCacheRequest
+	(*VerifyCacheResponse)(nil),          // 49: ggen.marketplace.v1.VerifyCacheResponse
+	(*DamagedContent)(nil),               // 50: ggen.marketplace.v1.DamagedContent
+	(*PinContentRequest)(nil),            // 51: ggen.marketplace.v1.PinContentRequest
+	(*PinContentResponse)(nil),           // 52: ggen.marketplace.v1.PinContentResponse
+	(*PinContentReceipt)(nil),            // 53: ggen.marketplace.v1.PinContentReceipt
+	(*UnpinContentRequest)(nil),          // 54: ggen.marketplace.v1.UnpinContentRequest
+	(*UnpinContentResponse)(nil),         // 55: ggen.marketplace.v1.UnpinContentResponse
+	(*ExplainRequest)(nil),               // 56: ggen.marketplace.v1.ExplainRequest
+	(*ExplainResponse)(nil),              // 57: ggen.marketplace.v1.ExplainResponse
+	(*Candidate)(nil),                    // 58: ggen.marketplace.v1.Candidate
+	(*LookAlike)(nil),                    // 59: ggen.marketplace.v1.LookAlike
+	(*TrustCatalogue)(nil),               // 60: ggen.marketplace.v1.TrustCatalogue
+	(*CatalogueName)(nil),                // 61: ggen.marketplace.v1.CatalogueName
+	(*TrustCataloguesRequest)(nil),       // 62: ggen.marketplace.v1.TrustCataloguesRequest
+	(*TrustCataloguesResponse)(nil),      // 63: ggen.marketplace.v1.TrustCataloguesResponse
+	(*AddTrustCatalogueRequest)(nil),     // 64: ggen.marketplace.v1.AddTrustCatalogueRequest
+	(*AddTrustCatalogueResponse)(nil),    // 65: ggen.marketplace.v1.AddTrustCatalogueResponse
+	(*RemoveTrustCatalogueRequest)(nil),  // 66: ggen.marketplace.v1.RemoveTrustCatalogueRequest
+	(*RemoveTrustCatalogueResponse)(nil), // 67: ggen.marketplace.v1.RemoveTrustCatalogueResponse
+	(*SignTrustCatalogueRequest)(nil),    // 68: ggen.marketplace.v1.SignTrustCatalogueRequest
+	(*SignTrustCatalogueResponse)(nil),   // 69: ggen.marketplace.v1.SignTrustCatalogueResponse
+	(*ForkProofRequest)(nil),             // 70: ggen.marketplace.v1.ForkProofRequest
+	(*ForkProofResponse)(nil),            // 71: ggen.marketplace.v1.ForkProofResponse
+	(*CheckForkProofRequest)(nil),        // 72: ggen.marketplace.v1.CheckForkProofRequest
+	(*CheckForkProofResponse)(nil),       // 73: ggen.marketplace.v1.CheckForkProofResponse
+	(*LockedPackage)(nil),                // 74: ggen.marketplace.v1.LockedPackage
+	(*InstallResponse)(nil),              // 75: ggen.marketplace.v1.InstallResponse
+	(*InstalledPackage)(nil),             // 76: ggen.marketplace.v1.InstalledPackage
+	(*InstallReceipt)(nil),               // 77: ggen.marketplace.v1.InstallReceipt
+	(*VerifyRequest)(nil),                // 78: ggen.marketplace.v1.VerifyRequest
+	(*VerifyResponse)(nil),               // 79: ggen.marketplace.v1.VerifyResponse
+	(*VerifyResult)(nil),                 // 80: ggen.marketplace.v1.VerifyResult
+	(*VerifyPaths)(nil),                  // 81: ggen.marketplace.v1.VerifyPaths
+	(*VerifySummary)(nil),                // 82: ggen.marketplace.v1.VerifySummary
+	(*PublisherKeysRequest)(nil),         // 83: ggen.marketplace.v1.PublisherKeysRequest
+	(*PublisherKeysResponse)(nil),        // 84: ggen.marketplace.v1.PublisherKeysResponse
+	(*PublisherKeys)(nil),                // 85: ggen.marketplace.v1.PublisherKeys
+	(*SignerKey)(nil),                    // 86: ggen.marketplace.v1.SignerKey
+	(*MakeKeyRequest)(nil),               // 87: ggen.marketplace.v1.MakeKeyRequest
+	(*MakeKeyResponse)(nil),              // 88: ggen.marketplace.v1.MakeKeyResponse
+	(*SealedKey)(nil),                    // 89: ggen.marketplace.v1.SealedKey
+	(*ExportKeyRequest)(nil),             // 90: ggen.marketplace.v1.ExportKeyRequest
+	(*ExportKeyResponse)(nil),            // 91: ggen.marketplace.v1.ExportKeyResponse
+	(*ChangeKeysRequest)(nil),            // 92: ggen.marketplace.v1.ChangeKeysRequest
+	(*ChangeKeysResponse)(nil),           // 93: ggen.marketplace.v1.ChangeKeysResponse
+	(*LogEntry)(nil),                     // 94: ggen.marketplace.v1.LogEntry
+	(*StatusRequest)(nil),                // 95: ggen.marketplace.v1.StatusRequest
+	(*StatusResponse)(nil),               // 96: ggen.marketplace.v1.StatusResponse
+	(*PeersRequest)(nil),                 // 97: ggen.marketplace.v1.PeersRequest
+	(*PeersResponse)(nil),                // 98: ggen.marketplace.v1.PeersResponse
+	(*Peer)(nil),                         // 99: ggen.marketplace.v1.Peer
+	(*ScorePart)(nil),                    // 100: ggen.marketplace.v1.ScorePart
+	(*Location)(nil),                     // 101: ggen.marketplace.v1.Location
+	(*BootstrapRequest)(nil),             // 102: ggen.marketplace.v1.BootstrapRequest
+	(*BootstrapResponse)(nil),            // 103: ggen.marketplace.v1.BootstrapResponse
+	(*DialOutcome)(nil),                  // 104: ggen.marketplace.v1.DialOutcome
+	(*WatchRequest)(nil),                 // 105: ggen.marketplace.v1.WatchRequest
+	(*WatchResponse)(nil),                // 106: ggen.marketplace.v1.WatchResponse
+	(*StayRequest)(nil),                  // 107: ggen.marketplace.v1.StayRequest
+	(*StayResponse)(nil),                 // 108: ggen.marketplace.v1.StayResponse
+	(*StopRequest)(nil),                  // 109: ggen.marketplace.v1.StopRequest
+	(*StopResponse)(nil),                 // 110: ggen.marketplace.v1.StopResponse
+	nil,                                  // 111: ggen.marketplace.v1.Error.MetadataEntry
+	nil,                                  // 112: ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	nil,                                  // 113: ggen.marketplace.v1.Peer.OutcomesEntry
+	(*timestamppb.Timestamp)(nil),        // 114: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),          // 115: google.protobuf.Duration
 }
 var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
-	95,  // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
-	98,  // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	111, // 0: ggen.marketplace.v1.Error.metadata:type_name -> ggen.marketplace.v1.Error.MetadataEntry
+	114, // 1: ggen.marketplace.v1.InfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	8,   // 2: ggen.marketplace.v1.SearchResponse.packages:type_name -> ggen.marketplace.v1.PackageSummary
 	1,   // 3: ggen.marketplace.v1.SearchResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	98,  // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
+	114, // 4: ggen.marketplace.v1.PackageSummary.published_at:type_name -> google.protobuf.Timestamp
 	9,   // 5: ggen.marketplace.v1.DescribeRequest.ref:type_name -> ggen.marketplace.v1.Ref
 	8,   // 6: ggen.marketplace.v1.DescribeResponse.summary:type_name -> ggen.marketplace.v1.PackageSummary
 	22,  // 7: ggen.marketplace.v1.DescribeResponse.dependencies:type_name -> ggen.marketplace.v1.Dependency
 	21,  // 8: ggen.marketplace.v1.DescribeResponse.versions:type_name -> ggen.marketplace.v1.VersionInfo
-	96,  // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
+	112, // 9: ggen.marketplace.v1.DescribeResponse.extra:type_name -> ggen.marketplace.v1.DescribeResponse.ExtraEntry
 	1,   // 10: ggen.marketplace.v1.DescribeResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
 	13,  // 11: ggen.marketplace.v1.DescribeResponse.deprecation:type_name -> ggen.marketplace.v1.Deprecation
 	12,  // 12: ggen.marketplace.v1.DescribeResponse.inputs:type_name -> ggen.marketplace.v1.Input
-	98,  // 13: ggen.marketplace.v1.Deprecation.since:type_name -> google.protobuf.Timestamp
+	114, // 13: ggen.marketplace.v1.Deprecation.since:type_name -> google.protobuf.Timestamp
 	1,   // 14: ggen.marketplace.v1.DeclareResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	98,  // 15: ggen.marketplace.v1.Pin.since:type_name -> google.protobuf.Timestamp
+	114, // 15: ggen.marketplace.v1.Pin.since:type_name -> google.protobuf.Timestamp
 	16,  // 16: ggen.marketplace.v1.PinsResponse.pins:type_name -> ggen.marketplace.v1.Pin
 	16,  // 17: ggen.marketplace.v1.SetPinResponse.former:type_name -> ggen.marketplace.v1.Pin
-	98,  // 18: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
-	98,  // 19: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
+	114, // 18: ggen.marketplace.v1.VersionInfo.published_at:type_name -> google.protobuf.Timestamp
+	114, // 19: ggen.marketplace.v1.VersionInfo.first_seen:type_name -> google.protobuf.Timestamp
 	24,  // 20: ggen.marketplace.v1.PublishRequest.header:type_name -> ggen.marketplace.v1.PublishHeader
 	3,   // 21: ggen.marketplace.v1.PublishResponse.progress:type_name -> ggen.marketplace.v1.Progress
 	26,  // 22: ggen.marketplace.v1.PublishResponse.files:type_name -> ggen.marketplace.v1.FileList
@@ -7573,137 +8665,169 @@ var file_ggen_marketplace_v1_marketplace_proto_depIdxs = []int32{
 	1,   // 26: ggen.marketplace.v1.PublishReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
 	29,  // 27: ggen.marketplace.v1.PublishReceipt.findings:type_name -> ggen.marketplace.v1.Finding
 	9,   // 28: ggen.marketplace.v1.InstallRequest.packages:type_name -> ggen.marketplace.v1.Ref
-	58,  // 29: ggen.marketplace.v1.InstallRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
-	58,  // 30: ggen.marketplace.v1.InstallRequest.accepted:type_name -> ggen.marketplace.v1.LockedPackage
-	99,  // 31: ggen.marketplace.v1.InstallRequest.min_age:type_name -> google.protobuf.Duration
+	74,  // 29: ggen.marketplace.v1.InstallRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
+	74,  // 30: ggen.marketplace.v1.InstallRequest.accepted:type_name -> ggen.marketplace.v1.LockedPackage
+	115, // 31: ggen.marketplace.v1.InstallRequest.min_age:type_name -> google.protobuf.Duration
 	9,   // 32: ggen.marketplace.v1.ExportRequest.packages:type_name -> ggen.marketplace.v1.Ref
-	58,  // 33: ggen.marketplace.v1.ExportRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
+	74,  // 33: ggen.marketplace.v1.ExportRequest.locked:type_name -> ggen.marketplace.v1.LockedPackage
 	3,   // 34: ggen.marketplace.v1.ExportResponse.progress:type_name -> ggen.marketplace.v1.Progress
 	33,  // 35: ggen.marketplace.v1.ExportResponse.receipt:type_name -> ggen.marketplace.v1.ExportReceipt
-	58,  // 36: ggen.marketplace.v1.ExportReceipt.packages:type_name -> ggen.marketplace.v1.LockedPackage
+	74,  // 36: ggen.marketplace.v1.ExportReceipt.packages:type_name -> ggen.marketplace.v1.LockedPackage
 	1,   // 37: ggen.marketplace.v1.ExportReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
 	3,   // 38: ggen.marketplace.v1.ImportResponse.progress:type_name -> ggen.marketplace.v1.Progress
 	36,  // 39: ggen.marketplace.v1.ImportResponse.receipt:type_name -> ggen.marketplace.v1.ImportReceipt
-	58,  // 40: ggen.marketplace.v1.ImportReceipt.packages:type_name -> ggen.marketplace.v1.LockedPackage
+	74,  // 40: ggen.marketplace.v1.ImportReceipt.packages:type_name -> ggen.marketplace.v1.LockedPackage
 	9,   // 41: ggen.marketplace.v1.ProveRequest.ref:type_name -> ggen.marketplace.v1.Ref
 	27,  // 42: ggen.marketplace.v1.ProveResponse.file:type_name -> ggen.marketplace.v1.FileInfo
-	98,  // 43: ggen.marketplace.v1.ProveResponse.entry_time:type_name -> google.protobuf.Timestamp
-	98,  // 44: ggen.marketplace.v1.ProveResponse.head_time:type_name -> google.protobuf.Timestamp
+	114, // 43: ggen.marketplace.v1.ProveResponse.entry_time:type_name -> google.protobuf.Timestamp
+	114, // 44: ggen.marketplace.v1.ProveResponse.head_time:type_name -> google.protobuf.Timestamp
 	39,  // 45: ggen.marketplace.v1.ProveResponse.roots:type_name -> ggen.marketplace.v1.ProvenRoot
-	98,  // 46: ggen.marketplace.v1.ExplainResponse.since:type_name -> google.protobuf.Timestamp
-	42,  // 47: ggen.marketplace.v1.ExplainResponse.candidates:type_name -> ggen.marketplace.v1.Candidate
-	43,  // 48: ggen.marketplace.v1.ExplainResponse.look_alikes:type_name -> ggen.marketplace.v1.LookAlike
-	98,  // 49: ggen.marketplace.v1.Candidate.first_seen:type_name -> google.protobuf.Timestamp
-	98,  // 50: ggen.marketplace.v1.TrustCatalogue.issued:type_name -> google.protobuf.Timestamp
-	45,  // 51: ggen.marketplace.v1.TrustCatalogue.names:type_name -> ggen.marketplace.v1.CatalogueName
-	44,  // 52: ggen.marketplace.v1.TrustCataloguesResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
-	44,  // 53: ggen.marketplace.v1.AddTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
-	44,  // 54: ggen.marketplace.v1.RemoveTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
-	44,  // 55: ggen.marketplace.v1.SignTrustCatalogueRequest.draft:type_name -> ggen.marketplace.v1.TrustCatalogue
-	98,  // 56: ggen.marketplace.v1.CheckForkProofResponse.first_time:type_name -> google.protobuf.Timestamp
-	98,  // 57: ggen.marketplace.v1.CheckForkProofResponse.second_time:type_name -> google.protobuf.Timestamp
-	3,   // 58: ggen.marketplace.v1.InstallResponse.progress:type_name -> ggen.marketplace.v1.Progress
-	60,  // 59: ggen.marketplace.v1.InstallResponse.installed:type_name -> ggen.marketplace.v1.InstalledPackage
-	61,  // 60: ggen.marketplace.v1.InstallResponse.receipt:type_name -> ggen.marketplace.v1.InstallReceipt
-	58,  // 61: ggen.marketplace.v1.InstalledPackage.locked:type_name -> ggen.marketplace.v1.LockedPackage
-	1,   // 62: ggen.marketplace.v1.InstallReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	58,  // 63: ggen.marketplace.v1.VerifyRequest.packages:type_name -> ggen.marketplace.v1.LockedPackage
-	64,  // 64: ggen.marketplace.v1.VerifyResponse.result:type_name -> ggen.marketplace.v1.VerifyResult
-	65,  // 65: ggen.marketplace.v1.VerifyResponse.paths:type_name -> ggen.marketplace.v1.VerifyPaths
-	66,  // 66: ggen.marketplace.v1.VerifyResponse.summary:type_name -> ggen.marketplace.v1.VerifySummary
-	1,   // 67: ggen.marketplace.v1.VerifySummary.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	69,  // 68: ggen.marketplace.v1.PublisherKeysResponse.keys:type_name -> ggen.marketplace.v1.PublisherKeys
-	70,  // 69: ggen.marketplace.v1.PublisherKeys.keys:type_name -> ggen.marketplace.v1.SignerKey
-	98,  // 70: ggen.marketplace.v1.PublisherKeys.head_time:type_name -> google.protobuf.Timestamp
-	73,  // 71: ggen.marketplace.v1.MakeKeyResponse.key:type_name -> ggen.marketplace.v1.SealedKey
-	73,  // 72: ggen.marketplace.v1.ExportKeyResponse.key:type_name -> ggen.marketplace.v1.SealedKey
-	69,  // 73: ggen.marketplace.v1.ChangeKeysResponse.keys:type_name -> ggen.marketplace.v1.PublisherKeys
-	78,  // 74: ggen.marketplace.v1.ChangeKeysResponse.void:type_name -> ggen.marketplace.v1.LogEntry
-	1,   // 75: ggen.marketplace.v1.ChangeKeysResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	98,  // 76: ggen.marketplace.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
-	98,  // 77: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	1,   // 78: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
-	98,  // 79: ggen.marketplace.v1.StatusResponse.newest_head:type_name -> google.protobuf.Timestamp
-	83,  // 80: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
-	98,  // 81: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
-	99,  // 82: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
-	84,  // 83: ggen.marketplace.v1.Peer.score:type_name -> ggen.marketplace.v1.ScorePart
-	97,  // 84: ggen.marketplace.v1.Peer.outcomes:type_name -> ggen.marketplace.v1.Peer.OutcomesEntry
-	98,  // 85: ggen.marketplace.v1.Peer.first_seen:type_name -> google.protobuf.Timestamp
-	98,  // 86: ggen.marketplace.v1.Peer.last_success:type_name -> google.protobuf.Timestamp
-	98,  // 87: ggen.marketplace.v1.Peer.last_failure:type_name -> google.protobuf.Timestamp
-	98,  // 88: ggen.marketplace.v1.Peer.rests_until:type_name -> google.protobuf.Timestamp
-	98,  // 89: ggen.marketplace.v1.Peer.banned_until:type_name -> google.protobuf.Timestamp
-	85,  // 90: ggen.marketplace.v1.Peer.location:type_name -> ggen.marketplace.v1.Location
-	88,  // 91: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
-	99,  // 92: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
-	2,   // 93: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
-	98,  // 94: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
-	8,   // 95: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
-	99,  // 96: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
-	4,   // 97: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
-	6,   // 98: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
-	10,  // 99: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
-	23,  // 100: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
-	14,  // 101: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
-	30,  // 102: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
-	62,  // 103: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
-	17,  // 104: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
-	19,  // 105: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
-	40,  // 106: ggen.marketplace.v1.MarketplaceService.Explain:input_type -> ggen.marketplace.v1.ExplainRequest
-	46,  // 107: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:input_type -> ggen.marketplace.v1.TrustCataloguesRequest
-	48,  // 108: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:input_type -> ggen.marketplace.v1.AddTrustCatalogueRequest
-	50,  // 109: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:input_type -> ggen.marketplace.v1.RemoveTrustCatalogueRequest
-	52,  // 110: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:input_type -> ggen.marketplace.v1.SignTrustCatalogueRequest
-	54,  // 111: ggen.marketplace.v1.MarketplaceService.ForkProof:input_type -> ggen.marketplace.v1.ForkProofRequest
-	56,  // 112: ggen.marketplace.v1.MarketplaceService.CheckForkProof:input_type -> ggen.marketplace.v1.CheckForkProofRequest
-	31,  // 113: ggen.marketplace.v1.MarketplaceService.Export:input_type -> ggen.marketplace.v1.ExportRequest
-	34,  // 114: ggen.marketplace.v1.MarketplaceService.Import:input_type -> ggen.marketplace.v1.ImportRequest
-	37,  // 115: ggen.marketplace.v1.MarketplaceService.Prove:input_type -> ggen.marketplace.v1.ProveRequest
-	67,  // 116: ggen.marketplace.v1.MarketplaceService.PublisherKeys:input_type -> ggen.marketplace.v1.PublisherKeysRequest
-	71,  // 117: ggen.marketplace.v1.MarketplaceService.MakeKey:input_type -> ggen.marketplace.v1.MakeKeyRequest
-	74,  // 118: ggen.marketplace.v1.MarketplaceService.ExportKey:input_type -> ggen.marketplace.v1.ExportKeyRequest
-	76,  // 119: ggen.marketplace.v1.MarketplaceService.ChangeKeys:input_type -> ggen.marketplace.v1.ChangeKeysRequest
-	79,  // 120: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
-	81,  // 121: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
-	86,  // 122: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
-	89,  // 123: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
-	91,  // 124: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
-	93,  // 125: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
-	5,   // 126: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
-	7,   // 127: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
-	11,  // 128: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
-	25,  // 129: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
-	15,  // 130: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
-	59,  // 131: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
-	63,  // 132: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
-	18,  // 133: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
-	20,  // 134: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
-	41,  // 135: ggen.marketplace.v1.MarketplaceService.Explain:output_type -> ggen.marketplace.v1.ExplainResponse
-	47,  // 136: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:output_type -> ggen.marketplace.v1.TrustCataloguesResponse
-	49,  // 137: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:output_type -> ggen.marketplace.v1.AddTrustCatalogueResponse
-	51,  // 138: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:output_type -> ggen.marketplace.v1.RemoveTrustCatalogueResponse
-	53,  // 139: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:output_type -> ggen.marketplace.v1.SignTrustCatalogueResponse
-	55,  // 140: ggen.marketplace.v1.MarketplaceService.ForkProof:output_type -> ggen.marketplace.v1.ForkProofResponse
-	57,  // 141: ggen.marketplace.v1.MarketplaceService.CheckForkProof:output_type -> ggen.marketplace.v1.CheckForkProofResponse
-	32,  // 142: ggen.marketplace.v1.MarketplaceService.Export:output_type -> ggen.marketplace.v1.ExportResponse
-	35,  // 143: ggen.marketplace.v1.MarketplaceService.Import:output_type -> ggen.marketplace.v1.ImportResponse
-	38,  // 144: ggen.marketplace.v1.MarketplaceService.Prove:output_type -> ggen.marketplace.v1.ProveResponse
-	68,  // 145: ggen.marketplace.v1.MarketplaceService.PublisherKeys:output_type -> ggen.marketplace.v1.PublisherKeysResponse
-	72,  // 146: ggen.marketplace.v1.MarketplaceService.MakeKey:output_type -> ggen.marketplace.v1.MakeKeyResponse
-	75,  // 147: ggen.marketplace.v1.MarketplaceService.ExportKey:output_type -> ggen.marketplace.v1.ExportKeyResponse
-	77,  // 148: ggen.marketplace.v1.MarketplaceService.ChangeKeys:output_type -> ggen.marketplace.v1.ChangeKeysResponse
-	80,  // 149: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
-	82,  // 150: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
-	87,  // 151: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
-	90,  // 152: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
-	92,  // 153: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
-	94,  // 154: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
-	126, // [126:155] is the sub-list for method output_type
-	97,  // [97:126] is the sub-list for method input_type
-	97,  // [97:97] is the sub-list for extension type_name
-	97,  // [97:97] is the sub-list for extension extendee
-	0,   // [0:97] is the sub-list for field type_name
+	43,  // 46: ggen.marketplace.v1.CacheStatsResponse.tiers:type_name -> ggen.marketplace.v1.TierStats
+	115, // 47: ggen.marketplace.v1.CacheStatsResponse.lifetime:type_name -> google.protobuf.Duration
+	42,  // 48: ggen.marketplace.v1.CacheStatsResponse.published:type_name -> ggen.marketplace.v1.CacheAmount
+	42,  // 49: ggen.marketplace.v1.CacheStatsResponse.pinned:type_name -> ggen.marketplace.v1.CacheAmount
+	42,  // 50: ggen.marketplace.v1.CacheStatsResponse.installed:type_name -> ggen.marketplace.v1.CacheAmount
+	42,  // 51: ggen.marketplace.v1.CacheStatsResponse.other:type_name -> ggen.marketplace.v1.CacheAmount
+	44,  // 52: ggen.marketplace.v1.CacheStatsResponse.pins:type_name -> ggen.marketplace.v1.PinnedContent
+	115, // 53: ggen.marketplace.v1.TierStats.lifetime:type_name -> google.protobuf.Duration
+	114, // 54: ggen.marketplace.v1.PinnedContent.since:type_name -> google.protobuf.Timestamp
+	9,   // 55: ggen.marketplace.v1.CleanCacheRequest.packages:type_name -> ggen.marketplace.v1.Ref
+	115, // 56: ggen.marketplace.v1.CleanCacheRequest.unused:type_name -> google.protobuf.Duration
+	47,  // 57: ggen.marketplace.v1.CleanCacheResponse.packages:type_name -> ggen.marketplace.v1.CleanedPackage
+	1,   // 58: ggen.marketplace.v1.CleanCacheResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	3,   // 59: ggen.marketplace.v1.VerifyCacheResponse.progress:type_name -> ggen.marketplace.v1.Progress
+	50,  // 60: ggen.marketplace.v1.VerifyCacheResponse.damaged:type_name -> ggen.marketplace.v1.DamagedContent
+	9,   // 61: ggen.marketplace.v1.PinContentRequest.packages:type_name -> ggen.marketplace.v1.Ref
+	3,   // 62: ggen.marketplace.v1.PinContentResponse.progress:type_name -> ggen.marketplace.v1.Progress
+	53,  // 63: ggen.marketplace.v1.PinContentResponse.receipt:type_name -> ggen.marketplace.v1.PinContentReceipt
+	44,  // 64: ggen.marketplace.v1.PinContentReceipt.packages:type_name -> ggen.marketplace.v1.PinnedContent
+	1,   // 65: ggen.marketplace.v1.PinContentReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	9,   // 66: ggen.marketplace.v1.UnpinContentRequest.ref:type_name -> ggen.marketplace.v1.Ref
+	44,  // 67: ggen.marketplace.v1.UnpinContentResponse.packages:type_name -> ggen.marketplace.v1.PinnedContent
+	114, // 68: ggen.marketplace.v1.ExplainResponse.since:type_name -> google.protobuf.Timestamp
+	58,  // 69: ggen.marketplace.v1.ExplainResponse.candidates:type_name -> ggen.marketplace.v1.Candidate
+	59,  // 70: ggen.marketplace.v1.ExplainResponse.look_alikes:type_name -> ggen.marketplace.v1.LookAlike
+	114, // 71: ggen.marketplace.v1.Candidate.first_seen:type_name -> google.protobuf.Timestamp
+	114, // 72: ggen.marketplace.v1.TrustCatalogue.issued:type_name -> google.protobuf.Timestamp
+	61,  // 73: ggen.marketplace.v1.TrustCatalogue.names:type_name -> ggen.marketplace.v1.CatalogueName
+	60,  // 74: ggen.marketplace.v1.TrustCataloguesResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
+	60,  // 75: ggen.marketplace.v1.AddTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
+	60,  // 76: ggen.marketplace.v1.RemoveTrustCatalogueResponse.catalogue:type_name -> ggen.marketplace.v1.TrustCatalogue
+	60,  // 77: ggen.marketplace.v1.SignTrustCatalogueRequest.draft:type_name -> ggen.marketplace.v1.TrustCatalogue
+	114, // 78: ggen.marketplace.v1.CheckForkProofResponse.first_time:type_name -> google.protobuf.Timestamp
+	114, // 79: ggen.marketplace.v1.CheckForkProofResponse.second_time:type_name -> google.protobuf.Timestamp
+	3,   // 80: ggen.marketplace.v1.InstallResponse.progress:type_name -> ggen.marketplace.v1.Progress
+	76,  // 81: ggen.marketplace.v1.InstallResponse.installed:type_name -> ggen.marketplace.v1.InstalledPackage
+	77,  // 82: ggen.marketplace.v1.InstallResponse.receipt:type_name -> ggen.marketplace.v1.InstallReceipt
+	74,  // 83: ggen.marketplace.v1.InstalledPackage.locked:type_name -> ggen.marketplace.v1.LockedPackage
+	1,   // 84: ggen.marketplace.v1.InstallReceipt.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	74,  // 85: ggen.marketplace.v1.VerifyRequest.packages:type_name -> ggen.marketplace.v1.LockedPackage
+	80,  // 86: ggen.marketplace.v1.VerifyResponse.result:type_name -> ggen.marketplace.v1.VerifyResult
+	81,  // 87: ggen.marketplace.v1.VerifyResponse.paths:type_name -> ggen.marketplace.v1.VerifyPaths
+	82,  // 88: ggen.marketplace.v1.VerifyResponse.summary:type_name -> ggen.marketplace.v1.VerifySummary
+	1,   // 89: ggen.marketplace.v1.VerifySummary.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	85,  // 90: ggen.marketplace.v1.PublisherKeysResponse.keys:type_name -> ggen.marketplace.v1.PublisherKeys
+	86,  // 91: ggen.marketplace.v1.PublisherKeys.keys:type_name -> ggen.marketplace.v1.SignerKey
+	114, // 92: ggen.marketplace.v1.PublisherKeys.head_time:type_name -> google.protobuf.Timestamp
+	89,  // 93: ggen.marketplace.v1.MakeKeyResponse.key:type_name -> ggen.marketplace.v1.SealedKey
+	89,  // 94: ggen.marketplace.v1.ExportKeyResponse.key:type_name -> ggen.marketplace.v1.SealedKey
+	85,  // 95: ggen.marketplace.v1.ChangeKeysResponse.keys:type_name -> ggen.marketplace.v1.PublisherKeys
+	94,  // 96: ggen.marketplace.v1.ChangeKeysResponse.void:type_name -> ggen.marketplace.v1.LogEntry
+	1,   // 97: ggen.marketplace.v1.ChangeKeysResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	114, // 98: ggen.marketplace.v1.LogEntry.time:type_name -> google.protobuf.Timestamp
+	114, // 99: ggen.marketplace.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	1,   // 100: ggen.marketplace.v1.StatusResponse.diagnostics:type_name -> ggen.marketplace.v1.Diagnostic
+	114, // 101: ggen.marketplace.v1.StatusResponse.newest_head:type_name -> google.protobuf.Timestamp
+	99,  // 102: ggen.marketplace.v1.PeersResponse.peers:type_name -> ggen.marketplace.v1.Peer
+	114, // 103: ggen.marketplace.v1.Peer.last_seen:type_name -> google.protobuf.Timestamp
+	115, // 104: ggen.marketplace.v1.Peer.avg_response_time:type_name -> google.protobuf.Duration
+	100, // 105: ggen.marketplace.v1.Peer.score:type_name -> ggen.marketplace.v1.ScorePart
+	113, // 106: ggen.marketplace.v1.Peer.outcomes:type_name -> ggen.marketplace.v1.Peer.OutcomesEntry
+	114, // 107: ggen.marketplace.v1.Peer.first_seen:type_name -> google.protobuf.Timestamp
+	114, // 108: ggen.marketplace.v1.Peer.last_success:type_name -> google.protobuf.Timestamp
+	114, // 109: ggen.marketplace.v1.Peer.last_failure:type_name -> google.protobuf.Timestamp
+	114, // 110: ggen.marketplace.v1.Peer.rests_until:type_name -> google.protobuf.Timestamp
+	114, // 111: ggen.marketplace.v1.Peer.banned_until:type_name -> google.protobuf.Timestamp
+	101, // 112: ggen.marketplace.v1.Peer.location:type_name -> ggen.marketplace.v1.Location
+	104, // 113: ggen.marketplace.v1.BootstrapResponse.outcomes:type_name -> ggen.marketplace.v1.DialOutcome
+	115, // 114: ggen.marketplace.v1.DialOutcome.took:type_name -> google.protobuf.Duration
+	2,   // 115: ggen.marketplace.v1.DialOutcome.error:type_name -> ggen.marketplace.v1.Error
+	114, // 116: ggen.marketplace.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	8,   // 117: ggen.marketplace.v1.WatchResponse.package:type_name -> ggen.marketplace.v1.PackageSummary
+	115, // 118: ggen.marketplace.v1.StopRequest.grace:type_name -> google.protobuf.Duration
+	4,   // 119: ggen.marketplace.v1.MarketplaceService.Info:input_type -> ggen.marketplace.v1.InfoRequest
+	6,   // 120: ggen.marketplace.v1.MarketplaceService.Search:input_type -> ggen.marketplace.v1.SearchRequest
+	10,  // 121: ggen.marketplace.v1.MarketplaceService.Describe:input_type -> ggen.marketplace.v1.DescribeRequest
+	23,  // 122: ggen.marketplace.v1.MarketplaceService.Publish:input_type -> ggen.marketplace.v1.PublishRequest
+	14,  // 123: ggen.marketplace.v1.MarketplaceService.Declare:input_type -> ggen.marketplace.v1.DeclareRequest
+	30,  // 124: ggen.marketplace.v1.MarketplaceService.Install:input_type -> ggen.marketplace.v1.InstallRequest
+	78,  // 125: ggen.marketplace.v1.MarketplaceService.Verify:input_type -> ggen.marketplace.v1.VerifyRequest
+	17,  // 126: ggen.marketplace.v1.MarketplaceService.Pins:input_type -> ggen.marketplace.v1.PinsRequest
+	19,  // 127: ggen.marketplace.v1.MarketplaceService.SetPin:input_type -> ggen.marketplace.v1.SetPinRequest
+	56,  // 128: ggen.marketplace.v1.MarketplaceService.Explain:input_type -> ggen.marketplace.v1.ExplainRequest
+	62,  // 129: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:input_type -> ggen.marketplace.v1.TrustCataloguesRequest
+	64,  // 130: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:input_type -> ggen.marketplace.v1.AddTrustCatalogueRequest
+	66,  // 131: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:input_type -> ggen.marketplace.v1.RemoveTrustCatalogueRequest
+	68,  // 132: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:input_type -> ggen.marketplace.v1.SignTrustCatalogueRequest
+	70,  // 133: ggen.marketplace.v1.MarketplaceService.ForkProof:input_type -> ggen.marketplace.v1.ForkProofRequest
+	72,  // 134: ggen.marketplace.v1.MarketplaceService.CheckForkProof:input_type -> ggen.marketplace.v1.CheckForkProofRequest
+	31,  // 135: ggen.marketplace.v1.MarketplaceService.Export:input_type -> ggen.marketplace.v1.ExportRequest
+	34,  // 136: ggen.marketplace.v1.MarketplaceService.Import:input_type -> ggen.marketplace.v1.ImportRequest
+	37,  // 137: ggen.marketplace.v1.MarketplaceService.Prove:input_type -> ggen.marketplace.v1.ProveRequest
+	83,  // 138: ggen.marketplace.v1.MarketplaceService.PublisherKeys:input_type -> ggen.marketplace.v1.PublisherKeysRequest
+	87,  // 139: ggen.marketplace.v1.MarketplaceService.MakeKey:input_type -> ggen.marketplace.v1.MakeKeyRequest
+	90,  // 140: ggen.marketplace.v1.MarketplaceService.ExportKey:input_type -> ggen.marketplace.v1.ExportKeyRequest
+	92,  // 141: ggen.marketplace.v1.MarketplaceService.ChangeKeys:input_type -> ggen.marketplace.v1.ChangeKeysRequest
+	40,  // 142: ggen.marketplace.v1.MarketplaceService.CacheStats:input_type -> ggen.marketplace.v1.CacheStatsRequest
+	45,  // 143: ggen.marketplace.v1.MarketplaceService.CleanCache:input_type -> ggen.marketplace.v1.CleanCacheRequest
+	48,  // 144: ggen.marketplace.v1.MarketplaceService.VerifyCache:input_type -> ggen.marketplace.v1.VerifyCacheRequest
+	51,  // 145: ggen.marketplace.v1.MarketplaceService.PinContent:input_type -> ggen.marketplace.v1.PinContentRequest
+	54,  // 146: ggen.marketplace.v1.MarketplaceService.UnpinContent:input_type -> ggen.marketplace.v1.UnpinContentRequest
+	95,  // 147: ggen.marketplace.v1.MarketplaceService.Status:input_type -> ggen.marketplace.v1.StatusRequest
+	97,  // 148: ggen.marketplace.v1.MarketplaceService.Peers:input_type -> ggen.marketplace.v1.PeersRequest
+	102, // 149: ggen.marketplace.v1.MarketplaceService.Bootstrap:input_type -> ggen.marketplace.v1.BootstrapRequest
+	105, // 150: ggen.marketplace.v1.MarketplaceService.Watch:input_type -> ggen.marketplace.v1.WatchRequest
+	107, // 151: ggen.marketplace.v1.ControlService.Stay:input_type -> ggen.marketplace.v1.StayRequest
+	109, // 152: ggen.marketplace.v1.ControlService.Stop:input_type -> ggen.marketplace.v1.StopRequest
+	5,   // 153: ggen.marketplace.v1.MarketplaceService.Info:output_type -> ggen.marketplace.v1.InfoResponse
+	7,   // 154: ggen.marketplace.v1.MarketplaceService.Search:output_type -> ggen.marketplace.v1.SearchResponse
+	11,  // 155: ggen.marketplace.v1.MarketplaceService.Describe:output_type -> ggen.marketplace.v1.DescribeResponse
+	25,  // 156: ggen.marketplace.v1.MarketplaceService.Publish:output_type -> ggen.marketplace.v1.PublishResponse
+	15,  // 157: ggen.marketplace.v1.MarketplaceService.Declare:output_type -> ggen.marketplace.v1.DeclareResponse
+	75,  // 158: ggen.marketplace.v1.MarketplaceService.Install:output_type -> ggen.marketplace.v1.InstallResponse
+	79,  // 159: ggen.marketplace.v1.MarketplaceService.Verify:output_type -> ggen.marketplace.v1.VerifyResponse
+	18,  // 160: ggen.marketplace.v1.MarketplaceService.Pins:output_type -> ggen.marketplace.v1.PinsResponse
+	20,  // 161: ggen.marketplace.v1.MarketplaceService.SetPin:output_type -> ggen.marketplace.v1.SetPinResponse
+	57,  // 162: ggen.marketplace.v1.MarketplaceService.Explain:output_type -> ggen.marketplace.v1.ExplainResponse
+	63,  // 163: ggen.marketplace.v1.MarketplaceService.TrustCatalogues:output_type -> ggen.marketplace.v1.TrustCataloguesResponse
+	65,  // 164: ggen.marketplace.v1.MarketplaceService.AddTrustCatalogue:output_type -> ggen.marketplace.v1.AddTrustCatalogueResponse
+	67,  // 165: ggen.marketplace.v1.MarketplaceService.RemoveTrustCatalogue:output_type -> ggen.marketplace.v1.RemoveTrustCatalogueResponse
+	69,  // 166: ggen.marketplace.v1.MarketplaceService.SignTrustCatalogue:output_type -> ggen.marketplace.v1.SignTrustCatalogueResponse
+	71,  // 167: ggen.marketplace.v1.MarketplaceService.ForkProof:output_type -> ggen.marketplace.v1.ForkProofResponse
+	73,  // 168: ggen.marketplace.v1.MarketplaceService.CheckForkProof:output_type -> ggen.marketplace.v1.CheckForkProofResponse
+	32,  // 169: ggen.marketplace.v1.MarketplaceService.Export:output_type -> ggen.marketplace.v1.ExportResponse
+	35,  // 170: ggen.marketplace.v1.MarketplaceService.Import:output_type -> ggen.marketplace.v1.ImportResponse
+	38,  // 171: ggen.marketplace.v1.MarketplaceService.Prove:output_type -> ggen.marketplace.v1.ProveResponse
+	84,  // 172: ggen.marketplace.v1.MarketplaceService.PublisherKeys:output_type -> ggen.marketplace.v1.PublisherKeysResponse
+	88,  // 173: ggen.marketplace.v1.MarketplaceService.MakeKey:output_type -> ggen.marketplace.v1.MakeKeyResponse
+	91,  // 174: ggen.marketplace.v1.MarketplaceService.ExportKey:output_type -> ggen.marketplace.v1.ExportKeyResponse
+	93,  // 175: ggen.marketplace.v1.MarketplaceService.ChangeKeys:output_type -> ggen.marketplace.v1.ChangeKeysResponse
+	41,  // 176: ggen.marketplace.v1.MarketplaceService.CacheStats:output_type -> ggen.marketplace.v1.CacheStatsResponse
+	46,  // 177: ggen.marketplace.v1.MarketplaceService.CleanCache:output_type -> ggen.marketplace.v1.CleanCacheResponse
+	49,  // 178: ggen.marketplace.v1.MarketplaceService.VerifyCache:output_type -> ggen.marketplace.v1.VerifyCacheResponse
+	52,  // 179: ggen.marketplace.v1.MarketplaceService.PinContent:output_type -> ggen.marketplace.v1.PinContentResponse
+	55,  // 180: ggen.marketplace.v1.MarketplaceService.UnpinContent:output_type -> ggen.marketplace.v1.UnpinContentResponse
+	96,  // 181: ggen.marketplace.v1.MarketplaceService.Status:output_type -> ggen.marketplace.v1.StatusResponse
+	98,  // 182: ggen.marketplace.v1.MarketplaceService.Peers:output_type -> ggen.marketplace.v1.PeersResponse
+	103, // 183: ggen.marketplace.v1.MarketplaceService.Bootstrap:output_type -> ggen.marketplace.v1.BootstrapResponse
+	106, // 184: ggen.marketplace.v1.MarketplaceService.Watch:output_type -> ggen.marketplace.v1.WatchResponse
+	108, // 185: ggen.marketplace.v1.ControlService.Stay:output_type -> ggen.marketplace.v1.StayResponse
+	110, // 186: ggen.marketplace.v1.ControlService.Stop:output_type -> ggen.marketplace.v1.StopResponse
+	153, // [153:187] is the sub-list for method output_type
+	119, // [119:153] is the sub-list for method input_type
+	119, // [119:119] is the sub-list for extension type_name
+	119, // [119:119] is the sub-list for extension extendee
+	0,   // [0:119] is the sub-list for field type_name
 }
 
 func init() { file_ggen_marketplace_v1_marketplace_proto_init() }
@@ -7729,12 +8853,16 @@ func file_ggen_marketplace_v1_marketplace_proto_init() {
 		(*ImportResponse_Progress)(nil),
 		(*ImportResponse_Receipt)(nil),
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[58].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[51].OneofWrappers = []any{
+		(*PinContentResponse_Progress)(nil),
+		(*PinContentResponse_Receipt)(nil),
+	}
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[74].OneofWrappers = []any{
 		(*InstallResponse_Progress)(nil),
 		(*InstallResponse_Installed)(nil),
 		(*InstallResponse_Receipt)(nil),
 	}
-	file_ggen_marketplace_v1_marketplace_proto_msgTypes[62].OneofWrappers = []any{
+	file_ggen_marketplace_v1_marketplace_proto_msgTypes[78].OneofWrappers = []any{
 		(*VerifyResponse_Result)(nil),
 		(*VerifyResponse_Paths)(nil),
 		(*VerifyResponse_Summary)(nil),
@@ -7745,7 +8873,7 @@ func file_ggen_marketplace_v1_marketplace_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ggen_marketplace_v1_marketplace_proto_rawDesc), len(file_ggen_marketplace_v1_marketplace_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   97,
+			NumMessages:   113,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

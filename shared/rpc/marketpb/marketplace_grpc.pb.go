@@ -48,6 +48,11 @@ const (
 	MarketplaceService_MakeKey_FullMethodName              = "/ggen.marketplace.v1.MarketplaceService/MakeKey"
 	MarketplaceService_ExportKey_FullMethodName            = "/ggen.marketplace.v1.MarketplaceService/ExportKey"
 	MarketplaceService_ChangeKeys_FullMethodName           = "/ggen.marketplace.v1.MarketplaceService/ChangeKeys"
+	MarketplaceService_CacheStats_FullMethodName           = "/ggen.marketplace.v1.MarketplaceService/CacheStats"
+	MarketplaceService_CleanCache_FullMethodName           = "/ggen.marketplace.v1.MarketplaceService/CleanCache"
+	MarketplaceService_VerifyCache_FullMethodName          = "/ggen.marketplace.v1.MarketplaceService/VerifyCache"
+	MarketplaceService_PinContent_FullMethodName           = "/ggen.marketplace.v1.MarketplaceService/PinContent"
+	MarketplaceService_UnpinContent_FullMethodName         = "/ggen.marketplace.v1.MarketplaceService/UnpinContent"
 	MarketplaceService_Status_FullMethodName               = "/ggen.marketplace.v1.MarketplaceService/Status"
 	MarketplaceService_Peers_FullMethodName                = "/ggen.marketplace.v1.MarketplaceService/Peers"
 	MarketplaceService_Bootstrap_FullMethodName            = "/ggen.marketplace.v1.MarketplaceService/Bootstrap"
@@ -87,6 +92,11 @@ type MarketplaceServiceClient interface {
 	MakeKey(ctx context.Context, in *MakeKeyRequest, opts ...grpc.CallOption) (*MakeKeyResponse, error)
 	ExportKey(ctx context.Context, in *ExportKeyRequest, opts ...grpc.CallOption) (*ExportKeyResponse, error)
 	ChangeKeys(ctx context.Context, in *ChangeKeysRequest, opts ...grpc.CallOption) (*ChangeKeysResponse, error)
+	CacheStats(ctx context.Context, in *CacheStatsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CacheStatsResponse], error)
+	CleanCache(ctx context.Context, in *CleanCacheRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CleanCacheResponse], error)
+	VerifyCache(ctx context.Context, in *VerifyCacheRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyCacheResponse], error)
+	PinContent(ctx context.Context, in *PinContentRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PinContentResponse], error)
+	UnpinContent(ctx context.Context, in *UnpinContentRequest, opts ...grpc.CallOption) (*UnpinContentResponse, error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	Peers(ctx context.Context, in *PeersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeersResponse], error)
 	Bootstrap(ctx context.Context, in *BootstrapRequest, opts ...grpc.CallOption) (*BootstrapResponse, error)
@@ -397,6 +407,92 @@ func (c *marketplaceServiceClient) ChangeKeys(ctx context.Context, in *ChangeKey
 	return out, nil
 }
 
+func (c *marketplaceServiceClient) CacheStats(ctx context.Context, in *CacheStatsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CacheStatsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[8], MarketplaceService_CacheStats_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CacheStatsRequest, CacheStatsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_CacheStatsClient = grpc.ServerStreamingClient[CacheStatsResponse]
+
+func (c *marketplaceServiceClient) CleanCache(ctx context.Context, in *CleanCacheRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CleanCacheResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[9], MarketplaceService_CleanCache_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CleanCacheRequest, CleanCacheResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_CleanCacheClient = grpc.ServerStreamingClient[CleanCacheResponse]
+
+func (c *marketplaceServiceClient) VerifyCache(ctx context.Context, in *VerifyCacheRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyCacheResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[10], MarketplaceService_VerifyCache_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[VerifyCacheRequest, VerifyCacheResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_VerifyCacheClient = grpc.ServerStreamingClient[VerifyCacheResponse]
+
+func (c *marketplaceServiceClient) PinContent(ctx context.Context, in *PinContentRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PinContentResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[11], MarketplaceService_PinContent_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PinContentRequest, PinContentResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_PinContentClient = grpc.ServerStreamingClient[PinContentResponse]
+
+func (c *marketplaceServiceClient) UnpinContent(ctx context.Context, in *UnpinContentRequest, opts ...grpc.CallOption) (*UnpinContentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnpinContentResponse)
+	err := c.cc.Invoke(ctx, MarketplaceService_UnpinContent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *marketplaceServiceClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -409,7 +505,7 @@ func (c *marketplaceServiceClient) Status(ctx context.Context, in *StatusRequest
 
 func (c *marketplaceServiceClient) Peers(ctx context.Context, in *PeersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeersResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[8], MarketplaceService_Peers_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[12], MarketplaceService_Peers_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -438,7 +534,7 @@ func (c *marketplaceServiceClient) Bootstrap(ctx context.Context, in *BootstrapR
 
 func (c *marketplaceServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[9], MarketplaceService_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &MarketplaceService_ServiceDesc.Streams[13], MarketplaceService_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -488,6 +584,11 @@ type MarketplaceServiceServer interface {
 	MakeKey(context.Context, *MakeKeyRequest) (*MakeKeyResponse, error)
 	ExportKey(context.Context, *ExportKeyRequest) (*ExportKeyResponse, error)
 	ChangeKeys(context.Context, *ChangeKeysRequest) (*ChangeKeysResponse, error)
+	CacheStats(*CacheStatsRequest, grpc.ServerStreamingServer[CacheStatsResponse]) error
+	CleanCache(*CleanCacheRequest, grpc.ServerStreamingServer[CleanCacheResponse]) error
+	VerifyCache(*VerifyCacheRequest, grpc.ServerStreamingServer[VerifyCacheResponse]) error
+	PinContent(*PinContentRequest, grpc.ServerStreamingServer[PinContentResponse]) error
+	UnpinContent(context.Context, *UnpinContentRequest) (*UnpinContentResponse, error)
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	Peers(*PeersRequest, grpc.ServerStreamingServer[PeersResponse]) error
 	Bootstrap(context.Context, *BootstrapRequest) (*BootstrapResponse, error)
@@ -570,6 +671,21 @@ func (UnimplementedMarketplaceServiceServer) ExportKey(context.Context, *ExportK
 }
 func (UnimplementedMarketplaceServiceServer) ChangeKeys(context.Context, *ChangeKeysRequest) (*ChangeKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangeKeys not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) CacheStats(*CacheStatsRequest, grpc.ServerStreamingServer[CacheStatsResponse]) error {
+	return status.Error(codes.Unimplemented, "method CacheStats not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) CleanCache(*CleanCacheRequest, grpc.ServerStreamingServer[CleanCacheResponse]) error {
+	return status.Error(codes.Unimplemented, "method CleanCache not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) VerifyCache(*VerifyCacheRequest, grpc.ServerStreamingServer[VerifyCacheResponse]) error {
+	return status.Error(codes.Unimplemented, "method VerifyCache not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) PinContent(*PinContentRequest, grpc.ServerStreamingServer[PinContentResponse]) error {
+	return status.Error(codes.Unimplemented, "method PinContent not implemented")
+}
+func (UnimplementedMarketplaceServiceServer) UnpinContent(context.Context, *UnpinContentRequest) (*UnpinContentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnpinContent not implemented")
 }
 func (UnimplementedMarketplaceServiceServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -958,6 +1074,68 @@ func _MarketplaceService_ChangeKeys_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MarketplaceService_CacheStats_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CacheStatsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MarketplaceServiceServer).CacheStats(m, &grpc.GenericServerStream[CacheStatsRequest, CacheStatsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_CacheStatsServer = grpc.ServerStreamingServer[CacheStatsResponse]
+
+func _MarketplaceService_CleanCache_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CleanCacheRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MarketplaceServiceServer).CleanCache(m, &grpc.GenericServerStream[CleanCacheRequest, CleanCacheResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_CleanCacheServer = grpc.ServerStreamingServer[CleanCacheResponse]
+
+func _MarketplaceService_VerifyCache_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(VerifyCacheRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MarketplaceServiceServer).VerifyCache(m, &grpc.GenericServerStream[VerifyCacheRequest, VerifyCacheResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_VerifyCacheServer = grpc.ServerStreamingServer[VerifyCacheResponse]
+
+func _MarketplaceService_PinContent_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(PinContentRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MarketplaceServiceServer).PinContent(m, &grpc.GenericServerStream[PinContentRequest, PinContentResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MarketplaceService_PinContentServer = grpc.ServerStreamingServer[PinContentResponse]
+
+func _MarketplaceService_UnpinContent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnpinContentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MarketplaceServiceServer).UnpinContent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MarketplaceService_UnpinContent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MarketplaceServiceServer).UnpinContent(ctx, req.(*UnpinContentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MarketplaceService_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -1084,6 +1262,10 @@ var MarketplaceService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _MarketplaceService_ChangeKeys_Handler,
 		},
 		{
+			MethodName: "UnpinContent",
+			Handler:    _MarketplaceService_UnpinContent_Handler,
+		},
+		{
 			MethodName: "Status",
 			Handler:    _MarketplaceService_Status_Handler,
 		},
@@ -1132,6 +1314,26 @@ var MarketplaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Import",
 			Handler:       _MarketplaceService_Import_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "CacheStats",
+			Handler:       _MarketplaceService_CacheStats_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "CleanCache",
+			Handler:       _MarketplaceService_CleanCache_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "VerifyCache",
+			Handler:       _MarketplaceService_VerifyCache_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "PinContent",
+			Handler:       _MarketplaceService_PinContent_Handler,
 			ServerStreams: true,
 		},
 		{
