@@ -90,8 +90,9 @@ func TestWhatStaysOnDisk(t *testing.T) {
 	installInto(t, b, root, "installed") // which asks for a sweep
 	eventually(t, "the oldest goes", func() bool { return cacheStats(t, b).Other.Packages == 2 })
 	offline := func(name string) error {
-		_, err := b.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: name}}, Root: t.TempDir(), Trust: true, Offline: true}, nil)
-		return err
+		gone := t.TempDir()
+		_, err := b.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: name}}, Root: gone, Trust: true, Offline: true}, nil)
+		return errors.Join(err, os.RemoveAll(filepath.Join(gone, name)))
 	}
 	for _, name := range []string{"installed", "pinned", "new", "third"} {
 		if err := offline(name); err != nil {

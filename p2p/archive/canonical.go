@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strings"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -47,16 +48,26 @@ func (h *headers) of(n *node) ([]byte, error) {
 	return h.buf.Bytes(), nil
 }
 
+// length is that of what of returns. A path that fits into a header of 1988 (POSIX.1-1988,
+// ustar) takes one block, and most do.
+func (h *headers) length(n *node) (int64, error) {
+	if len(n.path) < 100 && n.size < 1<<33 && !strings.ContainsFunc(n.path, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return blockSize, nil
+	}
+	header, err := h.of(n)
+	return int64(len(header)), err
+}
+
 // archiveSize is the size of the canonical archive of nodes, in bytes.
 func archiveSize(nodes []*node) (int64, error) {
 	var h headers
 	size := int64(endSize)
 	for _, n := range nodes {
-		header, err := h.of(n)
+		header, err := h.length(n)
 		if err != nil {
 			return 0, err
 		}
-		size += int64(len(header)) + n.size + padding(n.size)
+		size += header + n.size + padding(n.size)
 	}
 	return size, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -62,27 +63,9 @@ func ParseIndex(data []byte, limits Limits) (*Index, error) {
 	if len(data) > MaxIndexSize {
 		return nil, badIndex("it has %d bytes; %d are allowed", len(data), MaxIndexSize)
 	}
-	var raw struct {
-		Format    int             `json:"v"`
-		Digest    shared.Digest   `json:"digest"`
-		Size      int64           `json:"size"`
-		ChunkSize int64           `json:"chunk_size"`
-		Chunks    json.RawMessage `json:"chunks"`
-		Files     json.RawMessage `json:"files"`
-	}
-	if err := json.Unmarshal(data, &raw); err != nil {
+	ix := &Index{}
+	if err := ix.decode(data, limits); err != nil {
 		return nil, badIndex("%v", err)
-	}
-	ix := &Index{Format: raw.Format, Digest: raw.Digest, Size: raw.Size, ChunkSize: raw.ChunkSize}
-	if err := ix.checkTotals(limits); err != nil {
-		return nil, err
-	}
-	var err error
-	if ix.Chunks, err = list[shared.Digest](raw.Chunks, ix.chunkCount()); err != nil {
-		return nil, badIndex("chunks: %v", err)
-	}
-	if ix.Files, err = list[File](raw.Files, limits.Files); err != nil {
-		return nil, badIndex("files: %v", err)
 	}
 	if err := ix.check(limits); err != nil {
 		return nil, err
@@ -90,14 +73,59 @@ func ParseIndex(data []byte, limits Limits) (*Index, error) {
 	return ix, nil
 }
 
-// list decodes a JSON array of at most so many elements. It stops before it
-// decodes more: eight megabytes of empty elements would become a gigabyte.
-func list[T any](data json.RawMessage, most int) ([]T, error) {
+// decode reads an object's keys one by one, and the lists element by element: eight
+// megabytes of empty elements would become a gigabyte.
+func (ix *Index) decode(data []byte, limits Limits) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
-	if begin, err := decoder.Token(); err != nil || begin != json.Delim('[') {
-		return nil, errors.New("there is no list")
+	if err := open(decoder, '{'); err != nil {
+		return err
 	}
-	var all []T
+	for decoder.More() {
+		key, err := decoder.Token()
+		if err != nil {
+			return err
+		}
+		switch key {
+		case "v":
+			err = decoder.Decode(&ix.Format)
+		case "digest":
+			err = decoder.Decode(&ix.Digest)
+		case "size":
+			err = decoder.Decode(&ix.Size)
+		case "chunk_size":
+			err = decoder.Decode(&ix.ChunkSize)
+		case "chunks":
+			ix.Chunks, err = list[shared.Digest](decoder, int((limits.Bytes+ChunkSize-1)/ChunkSize))
+		case "files":
+			ix.Files, err = list[File](decoder, limits.Files)
+		default: // of a later version
+			err = decoder.Decode(new(json.RawMessage))
+		}
+		if err != nil {
+			return fmt.Errorf("%v: %w", key, err)
+		}
+	}
+	if _, err := decoder.Token(); err != nil { // the closing brace
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows it")
+	}
+	return nil
+}
+
+func open(decoder *json.Decoder, bracket json.Delim) error {
+	if begin, err := decoder.Token(); err != nil || begin != bracket {
+		return fmt.Errorf("there is no %s", bracket)
+	}
+	return nil
+}
+
+// list decodes an array of at most so many elements, and no more than these.
+func list[T any](decoder *json.Decoder, most int) (all []T, err error) {
+	if err := open(decoder, '['); err != nil {
+		return nil, err
+	}
 	for decoder.More() {
 		if len(all) == most {
 			return nil, fmt.Errorf("there are more than %d", most)
@@ -108,7 +136,8 @@ func list[T any](data json.RawMessage, most int) ([]T, error) {
 		}
 		all = append(all, one)
 	}
-	return all, nil
+	_, err = decoder.Token() // the closing bracket
+	return all, err
 }
 
 func (ix *Index) chunkCount() int { return int((ix.Size + ChunkSize - 1) / ChunkSize) }
@@ -180,11 +209,11 @@ func (ix *Index) checkLayout() error {
 		if _, err := shared.ParseDigest(string(f.Digest)); err != nil && !f.Dir {
 			return badIndex("%q: %v", f.Path, err)
 		}
-		header, err := h.of(f.node())
+		header, err := h.length(f.node())
 		if err != nil {
 			return badIndex("%v", err)
 		}
-		begin := end + int64(len(header))
+		begin := end + header
 		if f.Offset != begin {
 			return badIndex("%q begins at %d, not at %d", f.Path, begin, f.Offset)
 		}

@@ -65,7 +65,7 @@ func TestParseIndexRefuses(t *testing.T) {
 		{"a size of its own", func(ix *archive.Index) { ix.Size += 512 }, "make an archive of"},
 		{"more than the limit", func(ix *archive.Index) { ix.Size = 1 << 40 }, "allowed"},
 		{"too few chunks", func(ix *archive.Index) { ix.Chunks = nil }, "chunks"},
-		{"too many chunks", func(ix *archive.Index) { ix.Chunks = append(ix.Chunks, digest) }, "more than 1"},
+		{"too many chunks", func(ix *archive.Index) { ix.Chunks = append(ix.Chunks, digest) }, "2 chunks for 8192 bytes"},
 		{"a chunk without digest", func(ix *archive.Index) { ix.Chunks[0] = "x" }, "not a digest"},
 		{"no digest", func(ix *archive.Index) { ix.Digest = "" }, "not a digest"},
 		{"no files", func(ix *archive.Index) { ix.Files = []archive.File{} }, "no files"},

@@ -1,14 +1,14 @@
 // Package cache remembers what it costs to find out: values that come from peers, the
 // DHT, or from reading and verifying files. There are three tiers:
 //
-//	hot   in memory, ready to use
-//	warm  in memory, as bytes that are verified and parsed again
-//	cold  on disk, as bytes that are verified and parsed again; whose disk, says [Cold]
+//	hot   in memory: few entries, for a short time
+//	warm  in memory: more, for longer
+//	cold  on disk, as bytes that are verified and parsed again; whose disk, says [Disk]
 //
 // A value that is found in a lower tier moves up; one that is pushed out of the hot tier
-// is in the warm one already. The memory tiers hold a number of entries and choose what to
-// keep by how often and how lately it was wanted (W-TinyLFU; Einziger, Friedman and Manes,
-// 2017), and no entry outlives its tier's lifetime.
+// is in the warm one already. The memory tiers are bounded by entries and by bytes, and
+// choose what to keep by how often and how lately it was wanted (W-TinyLFU; Einziger,
+// Friedman and Manes, 2017); no entry outlives its tier's lifetime.
 //
 // One load for a key runs at a time however many want it, and goes on while one of them
 // waits. A value that is older than Config.Fresh is still given, and loaded again
@@ -60,9 +60,12 @@ const (
 // who ask at the same time, too short for anybody to notice.
 const DefaultMissing = 5 * time.Second
 
-// MaxWarm is up to how many bytes a value may have to be kept in the warm tier, so that
-// 1,000 of them have 64 MiB at most. Larger ones are read from disk again.
-const MaxWarm = 64 << 10
+// MaxHot and MaxWarm are how many bytes the values of a memory tier may have together, as
+// they would be on disk; parsed they have up to twice as many.
+const (
+	MaxHot  = 4 << 20
+	MaxWarm = 16 << 20
+)
 
 // loadTimeout bounds a load that nobody waits for.
 const loadTimeout = time.Minute
@@ -88,10 +91,10 @@ type Config[V any] struct {
 	// Missing is how long it is remembered that a load ended with NOT_FOUND. 0:
 	// [DefaultMissing]; negative: not at all.
 	Missing time.Duration
-	// Encode makes the bytes of the lower tiers. Required.
+	// Encode makes the bytes of the cold tier. Required.
 	Encode func(V) []byte
-	// Decode verifies and parses them: they may come from a disk that errs, or that somebody
-	// wrote to. Required.
+	// Decode verifies and parses them: the disk may err, or somebody may have written to
+	// it. Required.
 	Decode func(key string, data []byte) (V, error)
 }
 
@@ -100,6 +103,7 @@ type entry[T any] struct {
 	value  T
 	loaded time.Time // from where it is true
 	until  time.Time // when its time in the tier is over
+	bytes  int
 }
 
 // Cache is a set of values by key. Its methods may be called concurrently; values must not
@@ -107,7 +111,7 @@ type entry[T any] struct {
 type Cache[V any] struct {
 	cfg     Config[V]
 	hot     *otter.Cache[string, entry[V]]
-	warm    *otter.Cache[string, entry[[]byte]]
+	warm    *otter.Cache[string, entry[V]]
 	missing *otter.Cache[string, entry[error]]
 	counts  counts
 
@@ -154,11 +158,8 @@ type Counts struct {
 	Damaged         int64      // entries on disk that had to be dropped
 }
 
-// New makes a cache. It panics if Encode or Decode is missing.
+// New makes a cache, to be closed.
 func New[V any](cfg Config[V]) *Cache[V] {
-	if cfg.Encode == nil || cfg.Decode == nil {
-		panic("cache: Encode and Decode are required")
-	}
 	orElse := func(l Limits, entries int, lifetime time.Duration) Limits {
 		if l.Entries <= 0 {
 			l.Entries = entries
@@ -178,17 +179,23 @@ func New[V any](cfg Config[V]) *Cache[V] {
 	}
 	c := &Cache[V]{
 		cfg: cfg, flights: map[string]*flight[V]{},
-		hot: tier[V](cfg.Hot.Entries), warm: tier[[]byte](cfg.Warm.Entries), missing: tier[error](cfg.Hot.Entries),
+		hot: tier[V](cfg.Hot.Entries, MaxHot), warm: tier[V](cfg.Warm.Entries, MaxWarm), missing: tier[error](cfg.Hot.Entries, MaxHot),
 	}
-	c.closing, c.end = context.WithCancel(context.Background())
+	c.closing, c.end = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	return c
 }
 
-// tier is a bounded map. Lifetimes are checked at every read instead of by a clock of the
-// library, which would need a goroutine that wakes up every second; and what the library
-// has to tidy up is done by who calls it.
-func tier[T any](entries int) *otter.Cache[string, entry[T]] {
-	return otter.Must(&otter.Options[string, entry[T]]{MaximumSize: entries, Executor: func(work func()) { work() }})
+// tier is a map that is bounded by entries and bytes: none weighs less than its share of
+// the bytes. Lifetimes are checked at every read instead of by a clock of the library,
+// which would need a goroutine that wakes up every second; and what the library has to
+// tidy up is done by who calls it.
+func tier[T any](entries, bytes int) *otter.Cache[string, entry[T]] {
+	share := max(bytes/entries, 1)
+	return otter.Must(&otter.Options[string, entry[T]]{
+		MaximumWeight: uint64(entries * share),
+		Weigher:       func(_ string, e entry[T]) uint32 { return uint32(max(e.bytes, share)) },
+		Executor:      func(work func()) { work() },
+	})
 }
 
 // Get gives the value of a key from the highest tier that has it, or loads it. Errors are
@@ -221,10 +228,27 @@ func (c *Cache[V]) Peek(ctx context.Context, key string, load func(context.Conte
 // Missing tells whether a load has just found that there is no value.
 func (c *Cache[V]) Missing(key string) bool { return c.none(key) != nil }
 
+// Deny remembers for a short time that there is no value, as a load that ends with
+// NOT_FOUND does.
+func (c *Cache[V]) Deny(key string) {
+	if c.cfg.Missing > 0 {
+		c.deny(key, shared.NewError(shared.ReasonNotFound, "there is no %s", key))
+	}
+}
+
+func (c *Cache[V]) deny(key string, err error) {
+	now := time.Now()
+	c.missing.Set(key, entry[error]{value: err, loaded: now, until: now.Add(c.cfg.Missing)})
+}
+
 // Put keeps a value that was found otherwise.
 func (c *Cache[V]) Put(key string, value V) {
 	c.missing.Invalidate(key)
-	c.keep(key, value, c.cfg.Encode(value), time.Now(), true)
+	data := c.cfg.Encode(value)
+	c.keep(key, value, len(data), time.Now())
+	if c.cfg.Cold != nil {
+		c.cfg.Cold.Write(key, data)
+	}
 }
 
 // Forget drops a key from all tiers. A load that runs is not waited for any more.
@@ -276,12 +300,10 @@ func (c *Cache[V]) find(key string) (value V, at Tier, stale, ok bool) {
 	}
 	c.counts.misses[0].Add(1)
 	if e, there := c.warm.GetIfPresent(key); there && now.Before(e.until) {
-		if value, err := c.cfg.Decode(key, e.value); err == nil {
-			c.counts.hits[1].Add(1)
-			c.keep(key, value, e.value, e.loaded, false)
-			return value, Warm, c.stale(e.loaded, now), true
-		}
-		c.warm.Invalidate(key)
+		c.counts.hits[1].Add(1)
+		e.until = now.Add(c.cfg.Hot.Lifetime)
+		c.hot.Set(key, e)
+		return e.value, Warm, c.stale(e.loaded, now), true
 	}
 	c.counts.misses[1].Add(1)
 	if c.cfg.Cold == nil {
@@ -291,7 +313,7 @@ func (c *Cache[V]) find(key string) (value V, at Tier, stale, ok bool) {
 		value, err := c.cfg.Decode(key, data)
 		if err == nil {
 			c.counts.hits[2].Add(1)
-			c.keep(key, value, data, written, false)
+			c.keep(key, value, len(data), written)
 			return value, Cold, c.stale(written, now), true
 		}
 		c.counts.damaged.Add(1)
@@ -305,18 +327,11 @@ func (c *Cache[V]) stale(loaded, now time.Time) bool {
 	return c.cfg.Fresh > 0 && now.Sub(loaded) >= c.cfg.Fresh
 }
 
-// keep puts a value into the memory tiers, and onto the disk if it is new.
-func (c *Cache[V]) keep(key string, value V, data []byte, loaded time.Time, isNew bool) {
+// keep puts a value into the memory tiers.
+func (c *Cache[V]) keep(key string, value V, bytes int, loaded time.Time) {
 	now := time.Now()
-	c.hot.Set(key, entry[V]{value, loaded, now.Add(c.cfg.Hot.Lifetime)})
-	if len(data) <= MaxWarm {
-		c.warm.Set(key, entry[[]byte]{data, loaded, now.Add(c.cfg.Warm.Lifetime)})
-	} else if isNew {
-		c.warm.Invalidate(key)
-	}
-	if isNew && c.cfg.Cold != nil {
-		c.cfg.Cold.Write(key, data)
-	}
+	c.hot.Set(key, entry[V]{value, loaded, now.Add(c.cfg.Hot.Lifetime), bytes})
+	c.warm.Set(key, entry[V]{value, loaded, now.Add(c.cfg.Warm.Lifetime), bytes})
 }
 
 // none is the error of a load that has just found that there is nothing.
@@ -361,7 +376,7 @@ func (c *Cache[V]) join(ctx context.Context, key string, load func(context.Conte
 		}
 		return f, nil
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // fly calls it
 	f := &flight[V]{key: key, done: make(chan struct{}), cancel: cancel, stays: background}
 	if !background {
 		f.left = 1
@@ -392,7 +407,7 @@ func (c *Cache[V]) land(f *flight[V]) {
 func (c *Cache[V]) fly(ctx context.Context, f *flight[V], load func(context.Context) (V, error)) {
 	defer close(f.done)
 	defer f.cancel()
-	defer context.AfterFunc(c.closing, f.cancel)()
+	defer context.AfterFunc(c.closing, f.cancel)() //nolint:contextcheck // it ends the one above
 	if f.stays {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, loadTimeout)
@@ -418,17 +433,7 @@ func (c *Cache[V]) outcome(f *flight[V]) {
 		c.Put(f.key, f.value)
 		return
 	case errors.Is(f.err, shared.ReasonNotFound) && c.cfg.Missing > 0:
-		now := time.Now()
-		c.missing.Set(f.key, entry[error]{f.err, now, now.Add(c.cfg.Missing)})
+		c.deny(f.key, f.err)
 	}
 	c.counts.failed.Add(1)
-}
-
-// Deny remembers for a short time that there is no value, as a load that ends with
-// NOT_FOUND does.
-func (c *Cache[V]) Deny(key string) {
-	if c.cfg.Missing > 0 {
-		now := time.Now()
-		c.missing.Set(key, entry[error]{shared.NewError(shared.ReasonNotFound, "there is no %s", key), now, now.Add(c.cfg.Missing)})
-	}
 }

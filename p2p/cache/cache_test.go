@@ -91,13 +91,13 @@ func TestAValueMovesThroughTheTiers(t *testing.T) {
 		c := words(t, cache.Config[string]{Cold: d})
 		get(t, c, s, "a", "a#1", cache.None)
 		get(t, c, s, "a", "a#1", cache.Hot)
-		time.Sleep(cache.DefaultHotLifetime)
+		pass(cache.DefaultHotLifetime)
 		get(t, c, s, "a", "a#1", cache.Warm)
 		get(t, c, s, "a", "a#1", cache.Hot) // it moved up
-		time.Sleep(cache.DefaultWarmLifetime)
+		pass(cache.DefaultWarmLifetime)
 		get(t, c, s, "a", "a#1", cache.Cold)
 		get(t, c, s, "a", "a#1", cache.Hot)
-		time.Sleep(cache.DefaultColdLifetime)
+		pass(cache.DefaultColdLifetime)
 		get(t, c, s, "a", "a#2", cache.None)
 		counts := c.Counts()
 		if counts.Hot.Hits != 3 || counts.Warm.Hits != 1 || counts.Cold.Hits != 1 || counts.Cold.Misses != 2 || counts.Loads != 2 {
@@ -135,7 +135,7 @@ func TestStaleValuesAreGivenAndLoadedAgain(t *testing.T) {
 		s := &source{}
 		c := words(t, cache.Config[string]{Fresh: 10 * time.Minute})
 		get(t, c, s, "a", "a#1", cache.None)
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		get(t, c, s, "a", "a#1", cache.Hot)
 		synctest.Wait()
 		get(t, c, s, "a", "a#2", cache.Hot)
@@ -220,7 +220,7 @@ func TestThatThereIsNoneIsRememberedShortly(t *testing.T) {
 		if loads != 1 || !c.Missing("a") {
 			t.Errorf("%d loads", loads)
 		}
-		time.Sleep(cache.DefaultMissing)
+		pass(cache.DefaultMissing)
 		get(t, c, &source{}, "a", "a#1", cache.None)
 		c.Deny("b")
 		if !c.Missing("b") {
@@ -268,11 +268,11 @@ func TestForgottenIsForgotten(t *testing.T) {
 		get(t, c, s, "a", "a#2", cache.None)
 		// A load that was under way when it was forgotten does not bring it back.
 		go func() {
-			_, _, _ = c.Get(t.Context(), "b", func(context.Context) (string, error) { time.Sleep(time.Second); return "b", nil })
+			_, _, _ = c.Get(t.Context(), "b", func(context.Context) (string, error) { pass(time.Second); return "b", nil })
 		}()
 		synctest.Wait()
 		c.Forget("b")
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		if _, _, ok := c.Peek(t.Context(), "b", nil); ok {
 			t.Error("it is back")
 		}
@@ -302,15 +302,20 @@ func TestCloseEndsLoads(t *testing.T) {
 	})
 }
 
-func TestLargeValuesAreNotKeptWarm(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := words(t, cache.Config[string]{})
-		c.Put("a", "a"+strings.Repeat("x", cache.MaxWarm))
-		time.Sleep(cache.DefaultHotLifetime)
-		if _, _, ok := c.Peek(t.Context(), "a", nil); ok {
-			t.Error("it is there")
-		}
-	})
+func TestTiersAreBoundedInBytes(t *testing.T) {
+	d := newDisk()
+	c := words(t, cache.Config[string]{Cold: d})
+	for i := range 40 {
+		key := fmt.Sprintf("k%d.", i)
+		c.Put(key, key+strings.Repeat("x", 1<<20))
+	}
+	if counts := c.Counts(); counts.Hot.Entries > cache.MaxHot>>20 || counts.Warm.Entries > cache.MaxWarm>>20 || counts.Warm.Entries == 0 {
+		t.Errorf("%+v", counts)
+	}
+	c.Put("a", "a"+strings.Repeat("x", cache.MaxWarm)) // on disk alone
+	if _, at, ok := c.Peek(t.Context(), "a", nil); !ok || at != cache.Cold {
+		t.Errorf("it is in %q", at)
+	}
 }
 
 func openBolt(t *testing.T) *bbolt.DB {
@@ -346,7 +351,7 @@ func TestBucket(t *testing.T) {
 		record = bytes.Clone(tx.Bucket([]byte("lookups")).Get([]byte("a")))
 		return nil
 	})
-	for cut := range len(record) {
+	for cut := range record {
 		put(record[:cut])
 		if _, _, ok := b.Read("a"); ok {
 			t.Errorf("%d bytes of %d are read", cut, len(record))
@@ -381,3 +386,6 @@ func TestBucketIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// pass lets virtual time go by.
+func pass(d time.Duration) { <-time.After(d) }
