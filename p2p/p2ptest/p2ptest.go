@@ -29,7 +29,8 @@ import (
 type Links struct {
 	Latency time.Duration // one way, between any two hosts; default 20 ms
 	Mbps    int           // of each host's uplink and downlink; default 100
-	// Rate overrides Mbps for a host, by number, with [Network.Host].
+	// Rate overrides Mbps for a host, by number, with [Network.Host], [Network.Config]
+	// and [Network.OptionsOf].
 	Rate func(host int) (mbps int)
 	// Between overrides Latency for packets from one host to another, by number.
 	Between func(from, to int) time.Duration
@@ -95,6 +96,14 @@ func (n *Network) ListenIn(i, k int) []string {
 // behind one process for an attack.
 func (n *Network) Options() []libp2p.Option { return n.options(n.links.Mbps) }
 
+// OptionsOf are [Network.Options] of host number i, which may have a rate of its own.
+func (n *Network) OptionsOf(i int) []libp2p.Option {
+	if n.links.Rate == nil {
+		return n.Options()
+	}
+	return n.options(n.links.Rate(i))
+}
+
 func (n *Network) options(mbps int) []libp2p.Option {
 	link := simnet.LinkSettings{BitsPerSecond: mbps * simlibp2p.OneMbps}
 	return []libp2p.Option{
@@ -109,12 +118,8 @@ func (n *Network) options(mbps int) []libp2p.Option {
 // the test.
 func (n *Network) Host(tb testing.TB, i int) host.Host {
 	tb.Helper()
-	mbps := n.links.Mbps
-	if n.links.Rate != nil {
-		mbps = n.links.Rate(i)
-	}
 	options := []libp2p.Option{libp2p.Identity(Identity(tb)), libp2p.ListenAddrStrings(n.Listen(i)...), libp2p.DisableRelay(), libp2p.DisableMetrics()}
-	h, err := libp2p.New(append(options, n.options(mbps)...)...)
+	h, err := libp2p.New(append(options, n.OptionsOf(i)...)...)
 	if err != nil {
 		tb.Fatalf("open host %d: %v", i, err)
 	}
@@ -134,7 +139,7 @@ func (n *Network) Config(tb testing.TB, i int, cfg node.Config) node.Config {
 		cfg.Identity = Identity(tb)
 	}
 	cfg.Listen = n.Listen(i)
-	cfg.Options = append(cfg.Options, n.Options()...)
+	cfg.Options = append(cfg.Options, n.OptionsOf(i)...)
 	return cfg
 }
 
