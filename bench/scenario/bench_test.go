@@ -1,0 +1,36 @@
+package scenario_test
+
+import (
+	"cmp"
+	"os"
+	"strconv"
+	"testing"
+
+	"ggen.dev/marketplace/bench/links"
+	"ggen.dev/marketplace/bench/scenario"
+)
+
+// options are those of the environment: GGEN_BENCH is the set (full), GGEN_BENCH_SEED the
+// seed (1), GGEN_BENCH_LINKS internet or uniform, GGEN_BENCH_SAMPLES a file, as an absolute path.
+func options(b *testing.B) scenario.Options {
+	b.Helper()
+	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("GGEN_BENCH_SEED"), "1"), 10, 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	topology := links.Internet
+	if os.Getenv("GGEN_BENCH_LINKS") == "uniform" {
+		topology = links.Uniform
+	}
+	return scenario.Options{
+		Set: scenario.Set(cmp.Or(os.Getenv("GGEN_BENCH"), string(scenario.Full))), Seed: seed, Links: topology, Samples: os.Getenv("GGEN_BENCH_SAMPLES"),
+	}
+}
+
+// Benchmark runs all scenarios of a set.
+func Benchmark(b *testing.B) {
+	opts := options(b)
+	for _, s := range scenario.All() {
+		b.Run(s.Name, func(b *testing.B) { s.Bench(b, opts) })
+	}
+}

@@ -1,0 +1,267 @@
+// Package scenario is the list of everything that is measured, and how each of it is
+// run: peers of the real stack on links of package links in virtual time, on loopback in
+// real time, or as processes of their own. Its benchmark runs the list with go test.
+//
+// It measures and judges nothing: what a figure ought to be, and whether it is, is said
+// by package report.
+package scenario
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ggen.dev/marketplace/bench/links"
+)
+
+// Set is a set of scenarios that are run together. Each contains those before it but for
+// [Scale], which stands alone.
+type Set string
+
+// The sets.
+const (
+	Quick Set = "quick" // minutes: compared with a baseline at every change
+	Full  Set = "full"  // at most 20 minutes of 2 cores
+	Scale Set = "scale" // hours, and up to 20 GB
+)
+
+// Includes tells whether a run of this set runs a scenario of that one.
+func (s Set) Includes(that Set) bool { return s == that || s == Full && that == Quick }
+
+// World is where a scenario takes place.
+type World string
+
+// The worlds. In [Virtual] time, computing takes none, and ns/op is virtual too.
+const (
+	Virtual World = "virtual" // simulated links, the time of testing/synctest
+	Real    World = "real"    // loopback, this machine's time
+)
+
+// Scenario is one thing that is measured.
+type Scenario struct {
+	// Name is group/what/size.
+	Name  string
+	Set   Set
+	World World
+	Peers int
+	// Run sets up, and measures in a loop of [Run.Loop].
+	Run func(r *Run)
+}
+
+// Run is one run of a scenario. It stands for the test that it runs in: within a bubble
+// of virtual time, that of the bubble.
+type Run struct {
+	testing.TB
+
+	Scenario Scenario
+	Seed     uint64
+	Links    links.Links
+
+	bench    *testing.B
+	cleanups *[]func() // of the innermost scope; nil: the test's
+	record   *recorder
+}
+
+// Loop tells whether to measure once more; see [testing.B.Loop].
+func (r *Run) Loop() bool { return r.bench.Loop() }
+
+// Aside does what is not to be measured within the loop.
+func (r *Run) Aside(work func()) {
+	r.bench.StopTimer()
+	work()
+	r.bench.StartTimer()
+}
+
+// Sample adds a value to a series, whose percentiles are reported. It may be called
+// concurrently.
+func (r *Run) Sample(series, unit string, value float64) { r.record.add(series, unit, value) }
+
+// Took adds a time to a series in milliseconds.
+func (r *Run) Took(series string, d time.Duration) {
+	r.Sample(series, "ms", float64(d)/float64(time.Millisecond))
+}
+
+// Report gives a figure that is one number. Its unit ends in what it counts, like
+// "missed-peers".
+func (r *Run) Report(unit string, value float64) { r.bench.ReportMetric(value, unit) }
+
+// Cleanup has something done at the end of the innermost scope.
+func (r *Run) Cleanup(f func()) {
+	if r.cleanups == nil {
+		r.TB.Cleanup(f)
+		return
+	}
+	*r.cleanups = append(*r.cleanups, f)
+}
+
+// Scope runs work and then what it asked to be cleaned up, so that a loop can build a
+// network in each round.
+func (r *Run) Scope(work func(r *Run)) {
+	var cleanups []func()
+	inner := *r
+	inner.cleanups = &cleanups
+	defer func() {
+		for _, f := range slices.Backward(cleanups) {
+			f()
+		}
+	}()
+	work(&inner)
+}
+
+// Options say how to run scenarios.
+type Options struct {
+	Set   Set
+	Seed  uint64
+	Links func(seed uint64) links.Links
+	// Samples is a file to which every series is appended; see [Series]. Empty: none is.
+	Samples string
+}
+
+// Bench runs a scenario as a benchmark. Each further run of it in this process has the next
+// seed.
+func (s Scenario) Bench(b *testing.B, opts Options) {
+	if !opts.Set.Includes(s.Set) {
+		b.Skipf("part of the set %q, not of %q", s.Set, opts.Set)
+	}
+	seed := opts.Seed + runsOf(s.Name)
+	r := &Run{TB: b, Scenario: s, Seed: seed, Links: opts.Links(seed), bench: b, record: &recorder{}}
+	began := time.Now()
+	if s.World == Virtual {
+		inBubble(b, func(t *testing.T) {
+			inner := *r
+			inner.TB = t
+			s.Run(&inner)
+		})
+	} else {
+		s.Run(r)
+	}
+	b.ReportMetric(time.Since(began).Seconds(), "wall-s")
+	if err := r.record.finish(b, s.Name, seed, opts.Samples); err != nil {
+		b.Fatal(err)
+	}
+}
+
+var (
+	runsMu sync.Mutex
+	runs   = map[string]uint64{}
+)
+
+// runsOf counts the runs of a scenario in this process, so that go test -count makes runs
+// with different seeds, and the same ones every time.
+func runsOf(name string) uint64 {
+	runsMu.Lock()
+	defer runsMu.Unlock()
+	defer func() { runs[name]++ }()
+	return runs[name]
+}
+
+// inBubble runs a part of a benchmark in virtual time. Only a test can have a bubble, so
+// it makes one. B.Loop reads the clock of the goroutine that calls it, and so
+// measures virtual time there.
+func inBubble(b *testing.B, run func(t *testing.T)) {
+	ran := false
+	ok := testing.RunTests(func(_, _ string) (bool, error) { return true, nil }, []testing.InternalTest{{
+		Name: b.Name(),
+		F: func(t *testing.T) {
+			if ran {
+				return // go test -count repeats tests, and the benchmark around this one, too
+			}
+			ran = true
+			synctest.Test(t, run)
+		},
+	}})
+	if !ok {
+		b.FailNow() // the test has said why
+	}
+}
+
+// Series is what a run measured of one thing, as one line of JSON.
+type Series struct {
+	Scenario string `json:"scenario"`
+	Series   string `json:"series"`
+	Unit     string `json:"unit"`
+	Seed     uint64 `json:"seed"`
+	Count    int    `json:"count"` // of values that were measured
+	// Values are sorted; of more than 1,000, as many that stand for all.
+	Values []float64 `json:"values"`
+}
+
+// maxValues bounds a line of the file: for percentiles to the thousandth.
+const maxValues = 1000
+
+// recorder keeps the series of a run.
+type recorder struct {
+	mu     sync.Mutex
+	series []*Series
+}
+
+func (k *recorder) add(name, unit string, value float64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.series {
+		if s.Series == name && s.Unit == unit {
+			s.Values = append(s.Values, value)
+			return
+		}
+	}
+	k.series = append(k.series, &Series{Series: name, Unit: unit, Values: []float64{value}})
+}
+
+// finish reports percentiles, and appends the series to a file.
+func (k *recorder) finish(b *testing.B, scenario string, seed uint64, file string) (err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out *os.File
+	if file != "" {
+		if out, err = os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, out.Close()) }()
+	}
+	for _, s := range k.series {
+		slices.Sort(s.Values)
+		for _, percent := range []int{50, 95, 99} {
+			b.ReportMetric(Percentile(s.Values, percent), fmt.Sprintf("%s-p%d-%s", s.Series, percent, s.Unit))
+		}
+		if out == nil {
+			continue
+		}
+		s.Scenario, s.Seed, s.Count, s.Values = scenario, seed, len(s.Values), thin(s.Values)
+		line, err := json.Marshal(s)
+		if err != nil {
+			return err
+		}
+		if _, err := out.Write(append(line, '\n')); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// thin leaves at most maxValues of sorted values, the least and the greatest among them.
+func thin(values []float64) []float64 {
+	if len(values) <= maxValues {
+		return values
+	}
+	few := make([]float64, maxValues)
+	for i := range few {
+		few[i] = values[i*(len(values)-1)/(maxValues-1)]
+	}
+	return few
+}
+
+// Percentile is the least of sorted values that so many percent of them do not exceed;
+// 0 of none.
+func Percentile[T cmp.Ordered](sorted []T, percent int) (p T) {
+	if len(sorted) == 0 {
+		return p
+	}
+	return sorted[min((len(sorted)*percent+99)/100, len(sorted))-min(1, percent)]
+}
