@@ -13,10 +13,40 @@ func All() []Scenario {
 			add(world, setOf(peers), fmt.Sprintf("%s/%d", name, peers), peers, run)
 		}
 	}
+	// stocked are networks with packages, which are named after both.
+	stocked := []struct{ peers, packages int }{{10, 100}, {20, 500}, {50, 1000}}
+
+	sized(Virtual, "peer_discovery/bootstrap_network", bootstrap, 5, 10, 20, 50)
+
 	sized(Virtual, "dht_operations/dht_put", dhtPut, 10, 50, 100)
 	sized(Virtual, "dht_operations/dht_get", dhtGet, 10, 50, 100)
 	sized(Virtual, "dht_operations/dht_lookup_network_size", dhtLookup, 10, 50, 100, 500, 1000)
-	return all
+
+	for _, s := range stocked {
+		add(Real, setOf(s.peers), fmt.Sprintf("package_search/search_across_peers/%dp_%dpkg", s.peers, s.packages), s.peers, searchAcross(s.packages))
+	}
+	add(Real, Quick, "package_search/local_cache_hit", 1, cacheHit)
+
+	sized(Virtual, "gossipsub/message_propagation", propagation, 5, 10, 20, 50)
+	add(Virtual, Quick, "gossipsub/package_announcement", 20, announcement)
+
+	add(Real, Quick, "memory_usage/single_peer_baseline", 1, idle)
+	sized(Virtual, "memory_usage/network_memory", networkMemory(0), 10, 20, 50, 100)
+	for _, s := range stocked {
+		add(Virtual, setOf(s.peers), fmt.Sprintf("memory_usage/memory_with_packages/%dp_%dpkg", s.peers, s.packages), s.peers, networkMemory(s.packages))
+	}
+
+	sized(Virtual, "scalability/bootstrap_scaling", bootstrap, 5, 10, 20, 50, 100)
+	sized(Real, "scalability/search_scaling", searchAcross(1000), 10, 20, 50, 100)
+	sized(Virtual, "scalability/dht_lookup_scaling", dhtLookup, 10, 50, 100, 500, 1000)
+
+	add(Real, Full, "cli_commands/cli_search", 20, cliSearch)
+	add(Real, Full, "cli_commands/cli_install", 20, cliInstall)
+	add(Real, Full, "cli_commands/cli_publish", 20, cliPublish)
+
+	add(Real, Quick, "peer_reputation/reputation_calculation", 50, reputationScore)
+	add(Real, Quick, "peer_reputation/peer_selection", 50, peerSelection)
+	return append(all, beyond()...)
 }
 
 // setOf says in which set a network of so many peers is.

@@ -1,0 +1,50 @@
+package scenario
+
+import (
+	"sync"
+	"time"
+
+	"ggen.dev/marketplace/p2p"
+)
+
+// life is how long a network is looked at, in virtual time.
+const life = time.Minute
+
+// newcomers is how many peers join a network that has settled.
+const newcomers = 10
+
+// bootstrap starts all peers of a network at once with the address of the first one, and
+// measures for each of them how long it takes until its first search is answered with a
+// package that the first one has. Then more peers join the network that has settled.
+// The floor of a joining peer is three round trips to the nearest of those it knows: the
+// handshake, the catalogue's difference, and what is missing.
+func bootstrap(r *Run) {
+	const name = "first-package"
+	for r.Loop() {
+		r.Scope(func(r *Run) {
+			n := r.network()
+			first := n.open(p2p.Config{})
+			r.publish(first, name)
+			began := time.Now()
+			var starting sync.WaitGroup
+			for i := 1; i < r.Scenario.Peers; i++ {
+				e := n.open(p2p.Config{}, 0)
+				starting.Go(func() { r.Took("bootstrap", n.usable(e, name)) })
+			}
+			starting.Wait()
+			r.Took("bootstrap-all", time.Since(began))
+			n.connected()
+			<-time.After(life)
+
+			for range newcomers {
+				newcomer, known := len(n.engines), []int{0, r.Scenario.Peers / 2, r.Scenario.Peers - 1}
+				floor := forever
+				for _, k := range known {
+					floor = min(floor, 6*r.Links.Delay(newcomer, k))
+				}
+				r.Took("join-floor", floor)
+				r.Took("join", n.usable(n.open(p2p.Config{}, known...), name))
+			}
+		})
+	}
+}
