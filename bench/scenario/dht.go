@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"math/rand/v2"
+	"slices"
+	"time"
 
 	"ggen.dev/marketplace/shared"
 )
@@ -70,15 +72,16 @@ func (k *records) pick(ours bool) (m *member, record int) {
 		if m = k.members[k.random.IntN(border)]; ours {
 			m = k.members[border+k.random.IntN(len(k.members)-border)]
 		}
-		if m != k.provider[record] {
+		if m != k.provider[record] && !k.dead[k.provider[record].number] {
 			return m, record
 		}
 	}
 }
 
 // head looks for a head, with whatever connections there are and then once more, and has the
-// library do so elsewhere.
-func (r *Run) head(k *records) {
+// library do so elsewhere. It tells whether ours was found.
+func (r *Run) head(k *records) (found bool) {
+	found = true
 	m, i := k.pick(true)
 	key := sha256.Sum256([]byte(k.authors[i].key()))
 	for _, series := range []string{"head-cold", "head-warm"} {
@@ -89,22 +92,24 @@ func (r *Run) head(k *records) {
 			_, err := m.Routing().Head(ctx, k.authors[i].id)
 			return err == nil
 		}) {
-			r.Errorf("a head was not found, %s", series)
+			found = false
 		}
 	}
 	m, i = k.pick(false)
 	r.timed("head-library", func(ctx context.Context) bool {
-		found, err := m.DHT().SearchValue(ctx, k.authors[i].key())
+		values, err := m.DHT().SearchValue(ctx, k.authors[i].key())
 		if err != nil {
 			return false
 		}
-		_, ok := <-found
+		_, ok := <-values
 		return ok
 	})
+	return found
 }
 
 // providers looks for the provider of a blob in the same ways.
-func (r *Run) providers(k *records) {
+func (r *Run) providers(k *records) (found bool) {
+	found = true
 	m, i := k.pick(true)
 	digest := shared.DigestOf([]byte(k.authors[i].id))
 	hash := cidOf(digest).Hash()
@@ -118,7 +123,7 @@ func (r *Run) providers(k *records) {
 			}
 			return false
 		}) {
-			r.Errorf("a provider was not found, %s", series)
+			found = false
 		}
 	}
 	m, i = k.pick(false)
@@ -126,23 +131,80 @@ func (r *Run) providers(k *records) {
 		_, ok := <-m.DHT().FindProvidersAsync(ctx, cidOf(shared.DigestOf([]byte(k.authors[i].id))), 1)
 		return ok
 	})
+	return found
 }
 
 // dhtGet measures how long heads are looked for.
 func dhtGet(r *Run) {
 	random := r.random()
 	k := r.store(r.members(r.Scenario.Peers), random)
+	missed := 0
 	for r.Loop() {
-		r.head(k)
+		if !r.head(k) {
+			missed++
+		}
+	}
+	r.Report("missed", float64(missed))
+}
+
+// dhtLookup measures both kinds of lookups, when so many percent of the peers have vanished
+// without a word.
+func dhtLookup(percent int) func(r *Run) {
+	return func(r *Run) {
+		random := r.random()
+		k := r.store(r.members(r.Scenario.Peers), random)
+		for range len(k.all) * percent / 100 {
+			r.vanish(k, random.IntN(len(k.members)))
+		}
+		if percent > 0 {
+			<-time.After(10 * time.Second)
+		}
+		missed := 0
+		for r.Loop() {
+			if !r.head(k) {
+				missed++
+			}
+			if !r.providers(k) {
+				missed++
+			}
+		}
+		r.Report("missed", float64(missed))
 	}
 }
 
-// dhtLookup measures both kinds of lookups.
-func dhtLookup(r *Run) {
+// vanish ends the connections of a living member as a crash does.
+func (r *Run) vanish(k *records, i int) {
+	m := k.members[i]
+	k.members = slices.Delete(slices.Clone(k.members), i, i+1)
+	k.dead[m.number] = true
+	_ = m.Host().Network().Close() // a second end of it is reported when the member closes
+}
+
+// dhtChurn measures lookups while every minute 10 % of the peers vanish and as many join. A
+// round is such a minute with a lookup of each kind every two seconds.
+func dhtChurn(r *Run) {
+	const step, share = 2 * time.Second, 10
 	random := r.random()
 	k := r.store(r.members(r.Scenario.Peers), random)
+	due, missed, lookups := 0.0, 0, 0
 	for r.Loop() {
-		r.head(k)
-		r.providers(k)
+		for range int(time.Minute / step) {
+			for due += float64(r.Scenario.Peers) / share / float64(time.Minute/step); due >= 1; due-- {
+				r.vanish(k, random.IntN(len(k.members)))
+				var known []string
+				for range acquaintances {
+					known = append(known, k.members[random.IntN(len(k.members))].Addresses()...)
+				}
+				newcomer := r.member(k.members[0].net, len(k.all), known)
+				k.all, k.members = append(k.all, newcomer), append(k.members, newcomer)
+			}
+			for _, look := range []func(*records) bool{r.head, r.providers} {
+				if lookups++; !look(k) {
+					missed++
+				}
+			}
+			<-time.After(step)
+		}
 	}
+	r.Report("missed-%", float64(missed)*100/float64(lookups))
 }

@@ -39,6 +39,7 @@ type member struct {
 	*node.Node
 	*overlay.Overlay
 	number int
+	net    *p2ptest.Network
 }
 
 // members builds a network of peers that know each other.
@@ -89,7 +90,7 @@ func (r *Run) member(net *p2ptest.Network, i int, bootstrap []string) *member {
 			r.Errorf("close peer %d: %v", i, err)
 		}
 	})
-	return &member{n, o, i}
+	return &member{n, o, i, net}
 }
 
 // random is the source of this run's choices.

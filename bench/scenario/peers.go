@@ -12,8 +12,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"ggen.dev/marketplace/bench/links"
 	"ggen.dev/marketplace/p2p"
 	"ggen.dev/marketplace/p2p/p2ptest"
 	"ggen.dev/marketplace/shared"
@@ -37,6 +39,20 @@ func (r *Run) network() *peers {
 		n.net = p2ptest.NewNetwork(r, r.Links.Network())
 	}
 	return n
+}
+
+// divided begins a simulated network through which nothing passes between hosts of even
+// and of odd numbers while it is cut.
+func (r *Run) divided(cut *atomic.Bool) *peers {
+	whole := r.Links.Network()
+	between := whole.Between
+	whole.Between = func(from, to int) time.Duration {
+		if cut.Load() && from%2 != to%2 {
+			return links.Never
+		}
+		return between(from, to)
+	}
+	return &peers{r: r, number: map[string]int{}, net: p2ptest.NewNetwork(r, whole)}
 }
 
 // open starts the next engine. Its configuration is completed with what makes it part
@@ -156,8 +172,10 @@ func (r *Run) seed(packages int) p2p.Config {
 }
 
 // publish releases a package of about 30 KB.
-func (r *Run) publish(e *p2p.Engine, name string) {
-	if _, err := e.Publish(r.Context(), shared.PublishRequest{}, tree(name, 30<<10), nil); err != nil {
+func (r *Run) publish(e *p2p.Engine, name string) { r.publishOf(e, name, 30<<10) }
+
+func (r *Run) publishOf(e *p2p.Engine, name string, size int) {
+	if _, err := e.Publish(r.Context(), shared.PublishRequest{}, tree(name, size), nil); err != nil {
 		r.Fatalf("publish %s: %v", name, err)
 	}
 }

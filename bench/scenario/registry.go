@@ -20,7 +20,7 @@ func All() []Scenario {
 
 	sized(Virtual, "dht_operations/dht_put", dhtPut, 10, 50, 100)
 	sized(Virtual, "dht_operations/dht_get", dhtGet, 10, 50, 100)
-	sized(Virtual, "dht_operations/dht_lookup_network_size", dhtLookup, 10, 50, 100, 500, 1000)
+	sized(Virtual, "dht_operations/dht_lookup_network_size", dhtLookup(0), 10, 50, 100, 500, 1000)
 
 	for _, s := range stocked {
 		add(Real, setOf(s.peers), fmt.Sprintf("package_search/search_across_peers/%dp_%dpkg", s.peers, s.packages), s.peers, searchAcross(s.packages))
@@ -38,7 +38,7 @@ func All() []Scenario {
 
 	sized(Virtual, "scalability/bootstrap_scaling", bootstrap, 5, 10, 20, 50, 100)
 	sized(Real, "scalability/search_scaling", searchAcross(1000), 10, 20, 50, 100)
-	sized(Virtual, "scalability/dht_lookup_scaling", dhtLookup, 10, 50, 100, 500, 1000)
+	sized(Virtual, "scalability/dht_lookup_scaling", dhtLookup(0), 10, 50, 100, 500, 1000)
 
 	add(Real, Full, "cli_commands/cli_search", 20, cliSearch)
 	add(Real, Full, "cli_commands/cli_install", 20, cliInstall)
