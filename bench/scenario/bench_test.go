@@ -2,7 +2,10 @@ package scenario_test
 
 import (
 	"cmp"
+	"flag"
+	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"testing"
 
@@ -27,9 +30,16 @@ func options(b *testing.B) scenario.Options {
 	}
 }
 
+// testFlag is the value of a flag of go test.
+func testFlag(name string) string { return flag.Lookup(name).Value.String() }
+
 // Benchmark runs all scenarios of a set.
 func Benchmark(b *testing.B) {
 	opts := options(b)
+	if opts.Samples != "" { // lines of the benchmark format that describe the run
+		fmt.Printf("set: %s\nseed: %d\nlinks: %s\ngo: %s\nbenchtime: %s\nselected: %s\n",
+			opts.Set, opts.Seed, opts.Links(opts.Seed).Name, runtime.Version(), testFlag("test.benchtime"), testFlag("test.bench"))
+	}
 	for _, s := range scenario.All() {
 		b.Run(s.Name, func(b *testing.B) { s.Bench(b, opts) })
 	}

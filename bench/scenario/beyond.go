@@ -3,6 +3,8 @@ package scenario
 import (
 	"fmt"
 	"math/rand"
+	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -28,6 +30,8 @@ func beyond() []Scenario {
 	}
 	sized(Virtual, "propagation", propagation, 100, 1000, 2000, 5000, 10_000)
 	sized(Virtual, "lookup", dhtLookup(0), 2000, 5000, 10_000)
+	sized(Virtual, "bootstrap", bootstrap, 1000, 10_000)
+	sized(Virtual, "memory", networkMemory(0), 1000)
 	sized(Virtual, "dead_10", dhtLookup(10), 50, 1000)
 	sized(Virtual, "dead_20", dhtLookup(20), 50, 1000)
 	sized(Virtual, "dead_30", dhtLookup(30), 50, 1000)
@@ -164,18 +168,17 @@ func zipf(r *Run) {
 	const exponent = 1.0001 // math/rand's must be greater than 1
 	popularity := rand.NewZipf(rand.New(rand.NewSource(int64(r.Seed))), exponent, 1, packages-1)
 	user, distinct, asked := n.engines[0], map[int]bool{}, 0
-	roots := make([]string, packages)
-	for i := range roots {
-		roots[i] = r.TempDir()
-	}
+	root := r.TempDir()
 	for r.Loop() {
 		for range installs {
 			i := int(popularity.Uint64())
 			distinct[i] = true
 			asked++
+			if err := os.RemoveAll(filepath.Join(root, name(i))); err != nil { // what is installed already is not wanted
+				r.Fatal(err)
+			}
 			began := time.Now()
-			// Force: the folder of an earlier install is replaced.
-			_, err := user.Install(r.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: name(i)}}, Root: roots[i], Trust: true, Force: true}, nil)
+			_, err := user.Install(r.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: name(i)}}, Root: root, Trust: true}, nil)
 			if err != nil {
 				r.Fatal(err)
 			}

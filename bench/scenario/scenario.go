@@ -15,6 +15,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -90,7 +91,7 @@ func (r *Run) Took(series string, d time.Duration) {
 
 // Report gives a figure that is one number. Its unit ends in what it counts, like
 // "missed-peers".
-func (r *Run) Report(unit string, value float64) { r.bench.ReportMetric(value, unit) }
+func (r *Run) Report(unit string, value float64) { r.record.note(unit, value) }
 
 // Cleanup has something done at the end of the innermost scope.
 func (r *Run) Cleanup(f func()) {
@@ -132,9 +133,12 @@ func (s Scenario) Bench(b *testing.B, opts Options) {
 	}
 	seed := opts.Seed + runsOf(s.Name)
 	r := &Run{TB: b, Scenario: s, Seed: seed, Links: opts.Links(seed), bench: b, record: &recorder{}}
+	if seed == opts.Seed {
+		fmt.Printf("world: %s\n", s.World) // of this scenario's lines; before go test prints its name
+	}
 	began := time.Now()
 	if s.World == Virtual {
-		inBubble(b, func(t *testing.T) {
+		inBubble(b, seed, func(t *testing.T) {
 			inner := *r
 			inner.TB = t
 			s.Run(&inner)
@@ -143,7 +147,7 @@ func (s Scenario) Bench(b *testing.B, opts Options) {
 		s.Run(r)
 	}
 	b.ReportMetric(time.Since(began).Seconds(), "wall-s")
-	if err := r.record.finish(b, s.Name, seed, opts.Samples); err != nil {
+	if err := r.record.finish(b, s, seed, opts.Samples); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -165,7 +169,11 @@ func runsOf(name string) uint64 {
 // inBubble runs a part of a benchmark in virtual time. Only a test can have a bubble, so
 // it makes one. B.Loop reads the clock of the goroutine that calls it, and so
 // measures virtual time there.
-func inBubble(b *testing.B, run func(t *testing.T)) {
+//
+// Keys and whatever else is secret follow from the seed, too, so that a network of one seed
+// has the same peers. What is left to chance is in which order goroutines run, and
+// math/rand's global source, which libp2p uses for jitter.
+func inBubble(b *testing.B, seed uint64, run func(t *testing.T)) {
 	ran := false
 	ok := testing.RunTests(func(_, _ string) (bool, error) { return true, nil }, []testing.InternalTest{{
 		Name: b.Name(),
@@ -174,6 +182,7 @@ func inBubble(b *testing.B, run func(t *testing.T)) {
 				return // go test -count repeats tests, and the benchmark around this one, too
 			}
 			ran = true
+			cryptotest.SetGlobalRandom(t, seed)
 			synctest.Test(t, run)
 		},
 	}})
@@ -185,6 +194,7 @@ func inBubble(b *testing.B, run func(t *testing.T)) {
 // Series is what a run measured of one thing, as one line of JSON.
 type Series struct {
 	Scenario string `json:"scenario"`
+	Peers    int    `json:"peers"`
 	Series   string `json:"series"`
 	Unit     string `json:"unit"`
 	Seed     uint64 `json:"seed"`
@@ -198,8 +208,22 @@ const maxValues = 1000
 
 // recorder keeps the series of a run.
 type recorder struct {
-	mu     sync.Mutex
-	series []*Series
+	mu      sync.Mutex
+	series  []*Series
+	figures []figure
+}
+
+// figure is a number that stands alone. It is kept to the end, because the beginning of the
+// loop would forget it.
+type figure struct {
+	unit  string
+	value float64
+}
+
+func (k *recorder) note(unit string, value float64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.figures = append(k.figures, figure{unit, value})
 }
 
 func (k *recorder) add(name, unit string, value float64) {
@@ -215,7 +239,7 @@ func (k *recorder) add(name, unit string, value float64) {
 }
 
 // finish reports percentiles, and appends the series to a file.
-func (k *recorder) finish(b *testing.B, scenario string, seed uint64, file string) (err error) {
+func (k *recorder) finish(b *testing.B, scenario Scenario, seed uint64, file string) (err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var out *os.File
@@ -225,6 +249,9 @@ func (k *recorder) finish(b *testing.B, scenario string, seed uint64, file strin
 		}
 		defer func() { err = errors.Join(err, out.Close()) }()
 	}
+	for _, f := range k.figures {
+		b.ReportMetric(f.value, f.unit)
+	}
 	for _, s := range k.series {
 		slices.Sort(s.Values)
 		for _, percent := range []int{50, 95, 99} {
@@ -233,7 +260,7 @@ func (k *recorder) finish(b *testing.B, scenario string, seed uint64, file strin
 		if out == nil {
 			continue
 		}
-		s.Scenario, s.Seed, s.Count, s.Values = scenario, seed, len(s.Values), thin(s.Values)
+		s.Scenario, s.Peers, s.Seed, s.Count, s.Values = scenario.Name, scenario.Peers, seed, len(s.Values), thin(s.Values)
 		line, err := json.Marshal(s)
 		if err != nil {
 			return err
