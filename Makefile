@@ -18,10 +18,10 @@ ENGINE := bin/ggen-engine-marketplace_v$(VERSION)_p$(PROTOCOL)_$(GOOS)_$(GOARCH)
 
 FUZZTIME ?= 10s
 
-.PHONY: help build demo test vet cross lint fmt proto proto-lint bench network fuzz clean
+.PHONY: help build demo test vet cross lint fmt proto proto-lint bench bench-scale bench-quick bench-compare bench-baseline bench-report bench-peers bench-micro network fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/ggen and the engine plugin with its checksum
 	@mkdir -p bin
@@ -65,8 +65,40 @@ fmt: ## format all Go code
 proto: ## regenerate the wire code with the generators pinned in go.mod
 	$(BUF) generate
 
-bench: ## run the Go benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+# 20 s are virtual in simulated networks, and take much less.
+BENCH_OUT  ?= bin/bench
+BENCH      := $(GO) test -run '^$$' -timeout 0 -bench
+BASE       ?= docs/benchmarks/baseline.txt
+SELECT     ?= .
+
+bench: build ## run every scenario of up to 100 peers, and write docs/benchmarks/REPORT.md (20 minutes)
+	@mkdir -p $(BENCH_OUT) && rm -f $(BENCH_OUT)/full.*
+	GGEN_BENCH=full GGEN_BENCH_SAMPLES=$(abspath $(BENCH_OUT))/full.jsonl $(BENCH) '$(SELECT)' -benchtime 20s ./bench/scenario | tee $(BENCH_OUT)/full.txt
+	@$(MAKE) --no-print-directory bench-report
+
+bench-scale: build ## run the scenarios of 200 to 10,000 peers, alone on the machine: hours, up to 20 GB; SELECT=/1000$$ takes a part
+	@mkdir -p $(BENCH_OUT)
+	GGEN_BENCH=scale GGEN_BENCH_SAMPLES=$(abspath $(BENCH_OUT))/scale.jsonl GOGC=60 GOMEMLIMIT=20GiB $(BENCH) '$(SELECT)' -benchtime 20s ./bench/scenario | tee -a $(BENCH_OUT)/scale.txt
+	@$(MAKE) --no-print-directory bench-report
+
+bench-quick: build
+	@mkdir -p $(BENCH_OUT) && rm -f $(BENCH_OUT)/quick.*
+	GGEN_BENCH=quick GGEN_BENCH_SAMPLES=$(abspath $(BENCH_OUT))/quick.jsonl $(BENCH) '$(SELECT)' -benchtime 5s -count 4 ./bench/scenario > $(BENCH_OUT)/quick.txt
+
+bench-compare: bench-quick ## run the quick set four times, and fail if it is worse than BASE (docs/benchmarks/baseline.txt)
+	$(GO) run ./bench/cmd/compare $(BASE) $(BENCH_OUT)/quick.txt
+
+bench-baseline: bench-quick ## make the quick set's figures those to compare with
+	cp $(BENCH_OUT)/quick.txt docs/benchmarks/baseline.txt
+
+bench-report: ## write the report again from what the last runs have left
+	$(GO) run ./bench/cmd/report $(wildcard $(BENCH_OUT)/full.* $(BENCH_OUT)/scale.*)
+
+bench-peers: build ## measure git, kubo, npm and oras beside ggen, as far as they are here
+	bench/peers/run.sh bin
+
+bench-micro: ## run the Go benchmarks of the packages
+	$(GO) test -run '^$$' -bench . -benchmem ./host/... ./p2p/... ./plugin/... ./shared/...
 
 network: ## measure simulated networks of up to 1,000 peers, alone on the machine: two hours, 12 GB (docs/benchmarks)
 	GGEN_TEST_PEERS=1000 GGEN_TEST_CONNECTIONS=10 GOMEMLIMIT=12GiB $(GO) test -timeout 60m -run Propagation -v ./p2p/gossip

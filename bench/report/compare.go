@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/perf/benchmath"
+
+	"ggen.dev/marketplace/bench/scenario"
 )
 
 // The bounds of a regression: what is worse by more than this, and not by chance.
@@ -50,16 +52,21 @@ func compared(unit string) bool {
 	return !strings.HasPrefix(unit, "last/floor") || strings.Contains(unit, "-p50-")
 }
 
-// Compare compares what both have measured. What was measured in real time by another
-// kind of processor is left out.
-func Compare(old, fresh *Results) (changes []Change) {
+// Compare compares what both have measured: in virtual time, which is the same on every
+// machine, and memory. realTime adds what depends on the machine and on what else
+// it does.
+func Compare(old, fresh *Results, realTime bool) (changes []Change) {
 	for _, name := range fresh.Names() {
 		before, now := old.Scenarios[name], fresh.Scenarios[name]
-		if before == nil || now.World != "virtual" && before.CPU != now.CPU {
+		if before == nil {
 			continue
 		}
+		virtual := now.World == string(scenario.Virtual)
 		for unit, values := range now.Values {
-			if !compared(unit) || len(before.Values[unit]) == 0 || unit == "sec/op" && now.World == "virtual" {
+			if !compared(unit) || len(before.Values[unit]) == 0 || unit == "sec/op" && virtual {
+				continue
+			}
+			if !virtual && !realTime && !strings.Contains(unit, "MiB") {
 				continue
 			}
 			changes = append(changes, change(name, unit, before.Values[unit], values))
@@ -74,12 +81,12 @@ func Compare(old, fresh *Results) (changes []Change) {
 	return changes
 }
 
-func change(scenario, unit string, before, now []float64) Change {
+func change(name, unit string, before, now []float64) Change {
 	thresholds := benchmath.Thresholds{CompareAlpha: alpha}
 	// NewSample sorts what it is given.
 	a, b := benchmath.NewSample(slices.Clone(before), &thresholds), benchmath.NewSample(slices.Clone(now), &thresholds)
 	c := Change{
-		Scenario: scenario, Unit: unit, Old: median(before), New: median(now),
+		Scenario: name, Unit: unit, Old: median(before), New: median(now),
 		P: benchmath.AssumeNothing.Compare(a, b).P, Runs: [2]int{len(before), len(now)},
 	}
 	bound := tolerance

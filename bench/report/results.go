@@ -36,8 +36,7 @@ type Results struct {
 
 // Measured is what was measured of one scenario.
 type Measured struct {
-	World  string
-	CPU    string
+	World  string // as [scenario.World]
 	Values map[string][]float64 // by unit, one for each run
 }
 
@@ -66,7 +65,7 @@ func (r *Results) ReadBenchmarks(in io.Reader, name string) error {
 		}
 		m := r.Scenarios[scenarioName]
 		if m == nil {
-			m = &Measured{World: result.GetConfig("world"), CPU: result.GetConfig("cpu"), Values: map[string][]float64{}}
+			m = &Measured{World: result.GetConfig("world"), Values: map[string][]float64{}}
 			r.Scenarios[scenarioName] = m
 		}
 		for _, v := range result.Values {

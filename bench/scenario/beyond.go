@@ -36,6 +36,7 @@ func beyond() []Scenario {
 	sized(Virtual, "dead_20", dhtLookup(20), 50, 1000)
 	sized(Virtual, "dead_30", dhtLookup(30), 50, 1000)
 	sized(Virtual, "churn", dhtChurn, 50, 1000)
+	sized(Virtual, "loss_1", lossy(0.01, propagation), 50, 1000)
 	sized(Virtual, "partition", partition, 20, 200)
 	sized(Virtual, "light", light, 50, 1000, 10_000)
 	sized(Virtual, "flash_crowd", flashCrowd, 20, 500)
@@ -45,6 +46,14 @@ func beyond() []Scenario {
 	sized(Real, "cli_start", cliStart, 1)
 	all = append(all, Scenario{Name: "beyond/search_large/100000", Set: Full, World: Real, Run: largeIndex(100_000)})
 	return all
+}
+
+// lossy is a scenario on links that lose packets.
+func lossy(share float64, run func(r *Run)) func(r *Run) {
+	return func(r *Run) {
+		r.Links.Loss = share
+		run(r)
+	}
 }
 
 // partition cuts a network into halves that both publish, for five minutes, and measures

@@ -125,15 +125,15 @@ type Options struct {
 	Samples string
 }
 
-// Bench runs a scenario as a benchmark. Each further run of it in this process has the next
-// seed.
+// Bench runs a scenario as a benchmark. Repetitions have the same seed: how they differ is
+// what a comparison of two versions must exceed.
 func (s Scenario) Bench(b *testing.B, opts Options) {
 	if !opts.Set.Includes(s.Set) {
 		b.Skipf("part of the set %q, not of %q", s.Set, opts.Set)
 	}
-	seed := opts.Seed + runsOf(s.Name)
+	seed := opts.Seed
 	r := &Run{TB: b, Scenario: s, Seed: seed, Links: opts.Links(seed), bench: b, record: &recorder{}}
-	if seed == opts.Seed {
+	if _, again := announced.LoadOrStore(s.Name, true); !again {
 		fmt.Printf("world: %s\n", s.World) // of this scenario's lines; before go test prints its name
 	}
 	began := time.Now()
@@ -152,19 +152,8 @@ func (s Scenario) Bench(b *testing.B, opts Options) {
 	}
 }
 
-var (
-	runsMu sync.Mutex
-	runs   = map[string]uint64{}
-)
-
-// runsOf counts the runs of a scenario in this process, so that go test -count makes runs
-// with different seeds, and the same ones every time.
-func runsOf(name string) uint64 {
-	runsMu.Lock()
-	defer runsMu.Unlock()
-	defer func() { runs[name]++ }()
-	return runs[name]
-}
+// announced are the scenarios whose world has been printed.
+var announced sync.Map
 
 // inBubble runs a part of a benchmark in virtual time. Only a test can have a bubble, so
 // it makes one. B.Loop reads the clock of the goroutine that calls it, and so
@@ -284,11 +273,11 @@ func thin(values []float64) []float64 {
 	return few
 }
 
-// Percentile is the least of sorted values that so many percent of them do not exceed;
+// Percentile is the least of sorted values that so many percent of them (0 to 100) do not exceed;
 // 0 of none.
 func Percentile[T cmp.Ordered](sorted []T, percent int) (p T) {
 	if len(sorted) == 0 {
 		return p
 	}
-	return sorted[min((len(sorted)*percent+99)/100, len(sorted))-min(1, percent)]
+	return sorted[max((len(sorted)*percent+99)/100, 1)-1]
 }

@@ -14,8 +14,9 @@ import (
 
 func main() {
 	all := flag.Bool("all", false, "show what has not changed, too")
+	realTime := flag.Bool("real", false, "compare what was measured in real time, too: both on the same machine, which did nothing else")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: compare [-all] BASE NEW")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: compare [-all] [-real] BASE NEW")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -23,7 +24,7 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	regressions, err := run(flag.Arg(0), flag.Arg(1), *all)
+	regressions, err := run(flag.Arg(0), flag.Arg(1), *all, *realTime)
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "compare:", err)
@@ -35,7 +36,7 @@ func main() {
 }
 
 // run prints the changes, and counts regressions.
-func run(base, fresh string, all bool) (regressions int, err error) {
+func run(base, fresh string, all, realTime bool) (regressions int, err error) {
 	old, now := report.NewResults(), report.NewResults()
 	if err := old.ReadFile(base); err != nil {
 		return 0, err
@@ -43,7 +44,7 @@ func run(base, fresh string, all bool) (regressions int, err error) {
 	if err := now.ReadFile(fresh); err != nil {
 		return 0, err
 	}
-	changes := report.Compare(old, now)
+	changes := report.Compare(old, now, realTime)
 	if len(changes) == 0 {
 		return 0, fmt.Errorf("%s and %s have nothing in common", base, fresh)
 	}
