@@ -36,7 +36,7 @@ type Results struct {
 
 // Measured is what was measured of one scenario.
 type Measured struct {
-	World  string // as [scenario.World]
+	World  string               // as [scenario.World]
 	Values map[string][]float64 // by unit, one for each run
 }
 

@@ -135,7 +135,7 @@ func join(values []float64) string {
 
 // crossCheck sets the simulation beside processes.
 func (r *Results) crossCheck(p *printer) {
-	sizes := r.Sizes("crosscheck/simulated")
+	sizes := r.Sizes("beyond/crosscheck_simulated")
 	if len(sizes) == 0 {
 		return
 	}
@@ -144,10 +144,10 @@ func (r *Results) crossCheck(p *printer) {
 	p.line("| peers | what | simulated p50 | processes p50 | difference |\n|---|---|---|---|---|")
 	for _, size := range sizes {
 		for _, unit := range []string{"release-p50-ms", "install-p50-ms"} {
-			simulated, ok := r.Value(fmt.Sprintf("crosscheck/simulated/%d", size), unit)
-			real, also := r.Value(fmt.Sprintf("crosscheck/processes/%d", size), unit)
+			simulated, ok := r.Value(fmt.Sprintf("beyond/crosscheck_simulated/%d", size), unit)
+			actual, also := r.Value(fmt.Sprintf("beyond/crosscheck_processes/%d", size), unit)
 			if ok && also {
-				p.line("| %d | %s | %s ms | %s ms | %+.0f ms, %+.0f %% |", size, strings.TrimSuffix(unit, "-p50-ms"), figure(simulated), figure(real), real-simulated, 100*(real/simulated-1))
+				p.line("| %d | %s | %s ms | %s ms | %+.0f ms, %+.0f %% |", size, strings.TrimSuffix(unit, "-p50-ms"), figure(simulated), figure(actual), actual-simulated, 100*(actual/simulated-1))
 			}
 		}
 	}

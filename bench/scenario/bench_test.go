@@ -2,6 +2,7 @@ package scenario_test
 
 import (
 	"cmp"
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -12,6 +13,18 @@ import (
 	"ggen.dev/marketplace/bench/links"
 	"ggen.dev/marketplace/bench/scenario"
 )
+
+// TestMain is a peer in a process that a scenario has started.
+func TestMain(m *testing.M) {
+	if os.Getenv(scenario.PeerEnv) != "" {
+		if err := scenario.ServePeer(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "peer:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	m.Run()
+}
 
 // options are those of the environment: GGEN_BENCH is the set (full), GGEN_BENCH_SEED the
 // seed (1), GGEN_BENCH_LINKS internet or uniform, GGEN_BENCH_SAMPLES a file, as an absolute path.

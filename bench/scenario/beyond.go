@@ -44,6 +44,8 @@ func beyond() []Scenario {
 	sized(Virtual, "soak", soak(10*time.Minute), 10)
 	sized(Virtual, "soak_2h", soak(2*time.Hour), 200)
 	sized(Real, "cli_start", cliStart, 1)
+	sized(Virtual, "crosscheck_simulated", simulated, 10, 20, 50)
+	sized(Real, "crosscheck_processes", processes, 10, 20, 50)
 	all = append(all, Scenario{Name: "beyond/search_large/100000", Set: Full, World: Real, Run: largeIndex(100_000)})
 	return all
 }
