@@ -78,8 +78,44 @@ func (e *Engine) hear(ctx context.Context, from peer.ID, data []byte) {
 	if err != nil {
 		return
 	}
-	if _, err := e.replicate.Fetch(ctx, from, chain.ID, e.catalog.Held(chain.ID)); err != nil && ctx.Err() == nil {
-		e.log.Info("fetch what an announcement left out", "publisher", chain.ID.Short(), "peer", from, "error", err)
+	e.fetchLog(ctx, from, chain.ID)
+	if head, err := publisher.OpenHead(u.Head, chain, e.now()); err == nil && e.catalog.Held(chain.ID) < head.Size {
+		e.background(func(ctx context.Context) { e.fetchLater(ctx, from, chain.ID, head.Size) })
+	}
+}
+
+// A neighbour passes an announcement on before it has fetched itself what was left out of
+// it. Then it is asked again after fetchAgain, and after twice that, and so on until
+// fetchAgainFor. What is still missing comes with the next comparison of catalogues.
+const (
+	fetchAgain    = 100 * time.Millisecond
+	fetchAgainFor = 10 * time.Second
+)
+
+// fetchLater fetches a log up to a size from a neighbour that does not have it yet.
+func (e *Engine) fetchLater(ctx context.Context, from peer.ID, id shared.PublisherID, size int64) {
+	for wait := fetchAgain; wait < fetchAgainFor; wait *= 2 {
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		if e.catalog.Held(id) >= size {
+			return // another neighbour had it
+		}
+		e.fetchLog(ctx, from, id)
+		if e.catalog.Held(id) >= size {
+			return
+		}
+	}
+}
+
+// fetchLog asks a peer for what it has more of a log.
+func (e *Engine) fetchLog(ctx context.Context, from peer.ID, id shared.PublisherID) {
+	if _, err := e.replicate.Fetch(ctx, from, id, e.catalog.Held(id)); err != nil && ctx.Err() == nil {
+		e.log.Info("fetch what an announcement left out", "publisher", id.Short(), "peer", from, "error", err)
 	}
 }
 
