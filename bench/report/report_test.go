@@ -1,0 +1,172 @@
+package report_test
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ggen.dev/marketplace/bench/report"
+	"ggen.dev/marketplace/bench/scenario"
+)
+
+// printed is what go test prints: runs of one scenario with the given medians.
+func printed(world, name, unit string, medians ...float64) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed: 1\nworld: %s\ngoos: linux\ncpu: A machine\n", world)
+	for _, m := range medians {
+		fmt.Fprintf(&b, "Benchmark/%s-2 \t 10 \t 1000 ns/op \t %v %s \t 3.5 wall-s\n", name, m, unit)
+	}
+	return b.String()
+}
+
+func read(t *testing.T, texts ...string) *report.Results {
+	t.Helper()
+	r := report.NewResults()
+	for _, text := range texts {
+		if err := r.ReadBenchmarks(strings.NewReader(text), "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
+func goal(t *testing.T, what, size string) report.Goal {
+	t.Helper()
+	i := slices.IndexFunc(report.Goals(), func(g report.Goal) bool { return g.What == what && g.Size == size })
+	if i < 0 {
+		t.Fatalf("there is no goal %q at %q", what, size)
+	}
+	return report.Goals()[i]
+}
+
+func TestVerdicts(t *testing.T) {
+	const cold, unit = "scalability/dht_lookup_scaling/", "head-cold-p50-ms"
+	g := goal(t, "lookup, cold, p50", "1000")
+	for _, tc := range []struct{ text, want string }{
+		{"", "not measured"},
+		{printed("virtual", cold+"1000", unit, 80), "**pass**"},
+		{printed("virtual", cold+"1000", unit, 80.1), "**fail**"},
+		{printed("virtual", cold+"1000", unit, 200, 70, 60), "**pass**"},
+		{printed("virtual", cold+"100", unit, 4), "at 100: yes"},
+		{printed("virtual", cold+"100", unit, 400), "at 100: **no**"},
+		{printed("virtual", cold+"100", unit, 4) + printed("virtual", cold+"500", unit, 90), "at 500: **no**"},
+		{printed("virtual", "beyond/lookup/2000", unit, 4), "not measured"},
+	} {
+		if got := g.Judge(read(t, tc.text)).String(); got != tc.want {
+			t.Errorf("%s: %s, not %s", tc.text, got, tc.want)
+		}
+	}
+	hits := goal(t, "cache hit rate, Zipf, %", "10")
+	if got := hits.Judge(read(t, printed("virtual", "beyond/zipf/10", "hit-%", 89))); got.Reached {
+		t.Error("a hit rate of 89 % is at least 90 %")
+	}
+}
+
+// TestGoalsAreMeasured: every goal names scenarios that exist, at its own size.
+func TestGoalsAreMeasured(t *testing.T) {
+	for _, g := range report.Goals() {
+		if !slices.ContainsFunc(scenario.All(), func(s scenario.Scenario) bool {
+			return slices.ContainsFunc(g.Families, func(family string) bool { return s.Name == family || s.Name == family+"/"+g.Size })
+		}) {
+			t.Errorf("nothing measures %q at %s", g.What, g.Size)
+		}
+	}
+}
+
+func TestRegressions(t *testing.T) {
+	base := []float64{100, 101, 99, 100}
+	for _, tc := range []struct {
+		name, world, unit string
+		now               []float64
+		realTime          bool
+		compared          int
+		regressions       int
+	}{
+		{"the same", "virtual", "get-p50-ms", base, false, 1, 0},
+		{"worse", "virtual", "get-p50-ms", []float64{120, 121, 122, 119}, false, 1, 1},
+		{"a little worse", "virtual", "get-p50-ms", []float64{109, 109, 108, 109}, false, 1, 0},
+		{"worse by chance", "virtual", "get-p50-ms", []float64{90, 98, 140, 150}, false, 1, 0},
+		{"better", "virtual", "get-p50-ms", []float64{50, 51, 52, 53}, false, 1, 0},
+		{"more memory, tolerated", "virtual", "MiB/peer", []float64{112, 113, 114, 112}, false, 1, 0},
+		{"more memory", "real", "resident-p50-MiB", []float64{122, 123, 124, 122}, false, 1, 1},
+		{"fewer hits", "virtual", "hit-%", []float64{80, 81, 80, 80}, false, 1, 1},
+		{"more hits", "virtual", "hit-%", []float64{120, 121, 120, 120}, false, 1, 0},
+		{"a higher floor", "virtual", "get-floor-p50-ms", []float64{200, 200, 200, 200}, false, 0, 0},
+		{"another machine", "real", "search-p50-ms", []float64{200, 200, 200, 200}, false, 0, 0},
+		{"the same machine", "real", "search-p50-ms", []float64{200, 200, 200, 200}, true, 2, 1}, // ns/op, too
+	} {
+		changes := report.Compare(read(t, printed(tc.world, "a/b/10", tc.unit, base...)), read(t, printed(tc.world, "a/b/10", tc.unit, tc.now...)), tc.realTime)
+		if len(changes) != tc.compared {
+			t.Errorf("%s: %d measurements are compared", tc.name, len(changes))
+		}
+		regressions := 0
+		for _, c := range changes {
+			if c.Regression {
+				regressions++
+			}
+		}
+		if regressions != tc.regressions {
+			t.Errorf("%s: %d regressions: %+v", tc.name, regressions, changes)
+		}
+	}
+}
+
+func TestFit(t *testing.T) {
+	f, ok := report.FitLog([]float64{2, 4, 8, 16}, []float64{5, 8, 11, 14})
+	if !ok || math.Abs(f.A-2) > 1e-9 || math.Abs(f.B-3) > 1e-9 || math.Abs(f.R2-1) > 1e-9 {
+		t.Errorf("2 + 3·log2(x) is fitted as %+v", f)
+	}
+	if _, ok := report.FitLog([]float64{8, 8}, []float64{1, 2}); ok {
+		t.Error("one size is fitted")
+	}
+}
+
+// TestPages: both pages hold what was measured, and nothing that is no number.
+func TestPages(t *testing.T) {
+	r := read(t, printed("virtual", "scalability/dht_lookup_scaling/10", "head-cold-p50-ms", 4),
+		printed("virtual", "scalability/dht_lookup_scaling/100", "head-cold-p50-ms", 6),
+		printed("real", "cli_commands/cli_search", "cli-search-p50-ms", 9))
+	if err := r.ReadSeries(strings.NewReader(`{"scenario":"a/<b>/10","series":"get","unit":"ms","count":6,"values":[1,2,3,4,5,6]}`)); err != nil {
+		t.Fatal(err)
+	}
+	var markdown, html strings.Builder
+	about := report.About{Made: time.Unix(0, 0), Commit: "abc"}
+	if err := r.Markdown(&markdown, about); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.HTML(&html, about); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| lookup, cold, p50 | 1000 | 200-500 ms | ≤ 80 ms | 6 ms | - | at 100: yes |", "≤ 30 ms | 9 ms |", "| lookup, cold, p50 (ms) | 10, 100 |"} {
+		if !strings.Contains(markdown.String(), want) {
+			t.Errorf("the report lacks %q:\n%s", want, markdown.String())
+		}
+	}
+	for _, not := range []string{"NaN", "Inf", "<b>", "%!"} {
+		if strings.Contains(markdown.String(), not) || strings.Contains(html.String(), not) {
+			t.Errorf("the report has %s", not)
+		}
+	}
+	if strings.Count(html.String(), "<svg") != 2 {
+		t.Error("there are not two plots, one of growth and one of a distribution")
+	}
+}
+
+func FuzzReadSeries(f *testing.F) {
+	f.Add(`{"scenario":"a/b/10","series":"get","unit":"ms","values":[1,2]}`)
+	f.Add("{}\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		r := report.NewResults()
+		if r.ReadSeries(strings.NewReader(text)) != nil {
+			return
+		}
+		for _, s := range r.Series {
+			if len(s.Values) == 0 || !slices.IsSorted(s.Values) {
+				t.Errorf("%+v is accepted", s)
+			}
+		}
+	})
+}
