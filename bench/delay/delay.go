@@ -8,7 +8,6 @@ package delay
 
 import (
 	"container/heap"
-	"context"
 	"fmt"
 	"net"
 	"slices"
@@ -47,8 +46,7 @@ func Option(self int, between func(from, to int) time.Duration) libp2p.Option {
 	return libp2p.QUICReuse(quicreuse.NewConnManager,
 		quicreuse.OverrideSourceIPSelector(func() (quicreuse.SourceIPSelector, error) { return source(self), nil }),
 		quicreuse.OverrideListenUDP(func(network string, address *net.UDPAddr) (net.PacketConn, error) {
-			var config net.ListenConfig
-			conn, err := config.ListenPacket(context.Background(), network, address.String())
+			conn, err := net.ListenUDP(network, address)
 			if err != nil {
 				return nil, err
 			}
@@ -135,16 +133,12 @@ func (s *socket) send() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		next := time.Hour
-		for {
-			p, wait, ok := s.pop()
-			if !ok {
-				next = wait
-				break
-			}
+		p, wait, ok := s.pop()
+		if ok {
 			_, _ = s.PacketConn.WriteTo(p.data, p.to) // a lost packet
+			continue
 		}
-		timer.Reset(next)
+		timer.Reset(wait)
 		select {
 		case <-s.closed:
 			return

@@ -233,11 +233,11 @@ func (r *Results) distributions() (plots []Plot) {
 	byScenario := map[string]*Plot{}
 	seen := map[string]bool{}
 	for _, s := range r.Series {
-		if key := s.Scenario + " " + s.Series; s.Unit != "ms" || len(s.Values) < 5 || seen[key] {
+		key := s.Scenario + " " + s.Series
+		if s.Unit != "ms" || len(s.Values) < 5 || seen[key] {
 			continue // of repetitions the first one is shown
-		} else {
-			seen[key] = true
 		}
+		seen[key] = true
 		p := byScenario[s.Scenario]
 		if p == nil {
 			p = &Plot{Title: s.Scenario, XLabel: "ms", YLabel: "share"}

@@ -16,7 +16,7 @@ func main() {
 	all := flag.Bool("all", false, "show what has not changed, too")
 	realTime := flag.Bool("real", false, "compare what was measured in real time, too: both on the same machine, which did nothing else")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: compare [-all] [-real] BASE NEW")
+		_, _ = fmt.Fprintln(flag.CommandLine.Output(), "usage: compare [-all] [-real] BASE NEW")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -48,8 +48,8 @@ func run(base, fresh string, all, realTime bool) (regressions int, err error) {
 	if len(changes) == 0 {
 		return 0, fmt.Errorf("%s and %s have nothing in common", base, fresh)
 	}
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "scenario\tunit\tbase\tnew\tchange\tp\truns\t")
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0) // Flush has its errors
+	_, _ = fmt.Fprintln(out, "scenario\tunit\tbase\tnew\tchange\tp\truns\t")
 	for _, c := range changes {
 		remark := ""
 		switch {
@@ -61,7 +61,7 @@ func run(base, fresh string, all, realTime bool) (regressions int, err error) {
 		case !all:
 			continue
 		}
-		fmt.Fprintf(out, "%s\t%s\t%.4g\t%.4g\t%+.1f %%\t%.3f\t%d, %d\t%s\n", c.Scenario, c.Unit, c.Old, c.New, 100*c.Delta(), c.P, c.Runs[0], c.Runs[1], remark)
+		_, _ = fmt.Fprintf(out, "%s\t%s\t%.4g\t%.4g\t%+.1f %%\t%.3f\t%d, %d\t%s\n", c.Scenario, c.Unit, c.Old, c.New, 100*c.Delta(), c.P, c.Runs[0], c.Runs[1], remark)
 	}
 	if err := out.Flush(); err != nil {
 		return 0, err

@@ -21,7 +21,7 @@ func main() {
 	out := flag.String("out", filepath.Join("docs", "benchmarks"), "`folder` for the report")
 	made := flag.String("made-by", "`make bench`", "the `commands` that made the files")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: report [flags] FILE...\nFILEs that end in .jsonl are series, others what go test has printed.")
+		_, _ = fmt.Fprintln(flag.CommandLine.Output(), "usage: report [flags] FILE...\nFILEs that end in .jsonl are series, others what go test has printed.")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
