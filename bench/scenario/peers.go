@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -97,12 +98,17 @@ func (n *peers) grow(count int, configure func(i int) p2p.Config) {
 		if configure != nil {
 			cfg = configure(i)
 		}
-		known := map[int]bool{}
-		for range min(i, acquaintances) {
-			known[random.IntN(i)] = true
-		}
-		n.open(cfg, slices.Sorted(maps.Keys(known))...)
+		n.open(cfg, acquaint(random, i)...)
 	}
+}
+
+// acquaint chooses a few of the first i peers for the next one to know.
+func acquaint(random *rand.Rand, i int) []int {
+	known := map[int]bool{}
+	for range min(i, acquaintances) {
+		known[random.IntN(i)] = true
+	}
+	return slices.Sorted(maps.Keys(known))
 }
 
 // status asks an engine.

@@ -262,7 +262,7 @@ const quiet = 10 * time.Second
 
 // processes measures peers that are processes of this machine and delay their packets.
 func processes(r *Run) {
-	random := r.random()
+	random, graph := r.random(), r.random() // as in the simulation: the same peers know each other, and publish
 	dir, err := os.MkdirTemp("", "gb")
 	if err != nil {
 		r.Fatal(err)
@@ -276,8 +276,8 @@ func processes(r *Run) {
 	var addresses [][]string
 	for i := range r.Scenario.Peers {
 		begin := start{Home: filepath.Join(dir, fmt.Sprint(i)), Number: i, Seed: r.Seed, Links: r.Links.Name}
-		for range min(i, acquaintances) {
-			begin.Bootstrap = append(begin.Bootstrap, addresses[random.IntN(i)]...)
+		for _, known := range acquaint(graph, i) {
+			begin.Bootstrap = append(begin.Bootstrap, addresses[known]...)
 		}
 		p := r.process(begin)
 		select {
