@@ -18,7 +18,7 @@ ENGINE := bin/ggen-engine-marketplace_v$(VERSION)_p$(PROTOCOL)_$(GOOS)_$(GOARCH)
 
 FUZZTIME ?= 10s
 
-.PHONY: help build demo test vet cross lint fmt proto proto-lint bench bench-scale bench-quick bench-compare bench-baseline bench-report bench-peers bench-micro network fuzz clean
+.PHONY: nat help build demo test vet cross lint fmt proto proto-lint bench bench-scale bench-quick bench-compare bench-baseline bench-report bench-peers bench-micro network fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ network: ## measure simulated networks of up to 1,000 peers, alone on the machin
 	for dead in 0 10 30; do GGEN_TEST_PEERS=150 GGEN_TEST_DEAD=$$dead $(GO) test -timeout 60m -run Lookups -v ./p2p/overlay || exit 1; done
 	GGEN_TEST_PEERS=1000 GOGC=60 GOMEMLIMIT=12GiB $(GO) test -timeout 170m -run Lookups -v ./p2p/overlay
 	GGEN_TEST_SEEDS=1000 $(GO) test -timeout 170m -run PartitionsHeal ./p2p
+
+nat: build ## two peers behind NATs, in network namespaces: each kind of NAT (2 minutes)
+	for kind in cone symmetric noudp; do bench/nat/nat.sh bin $$kind || exit 1; done
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@for pkg in $$($(GO) list ./...); do \

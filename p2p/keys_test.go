@@ -319,7 +319,11 @@ func TestAnImportedKeyWaitsForItsLog(t *testing.T) {
 	if _, err := b.Bootstrap(t.Context(), []string{address(t, a)}); err != nil {
 		t.Fatal(err)
 	}
-	knows(t, b, "one")
+	// And not only what others prove of it.
+	eventually(t, "its catalogue has the log", func() bool {
+		status, err := b.Status(t.Context())
+		return err == nil && status.Releases == 1
+	})
 	publish(t, b, "two", "1.0.0")
 	knows(t, a, "two")
 	t.Run("a home that has published takes no other publisher", func(t *testing.T) {

@@ -485,6 +485,9 @@ func (e *Engine) observe(o transfer.Outcome) {
 // down at once, so that a restart does not let it in again.
 func (e *Engine) deal(p peer.ID, outcome reputation.Outcome, o transfer.Outcome) {
 	if !e.reputation.Observe(p.String(), outcome, o.Bytes, o.Took, o.FirstByte) {
+		if outcome == reputation.Success {
+			e.node.Useful(p)
+		}
 		return
 	}
 	e.log.Warn("a peer is banned", "peer", p, "for", outcome, "time", outcome.Ban())

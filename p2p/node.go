@@ -160,6 +160,10 @@ func (e *Engine) describePeer(id string, connected bool, provided map[string]int
 		p.Addresses = append(p.Addresses, addr.String()+"/p2p/"+id)
 	}
 	slices.Sort(p.Addresses)
+	for _, conn := range e.node.Host().Network().ConnsToPeer(decoded) {
+		p.Connections = append(p.Connections, conn.RemoteMultiaddr().String())
+	}
+	slices.Sort(p.Connections)
 	if agent, err := peerstore.Get(decoded, "AgentVersion"); err == nil {
 		p.Agent, _ = agent.(string)
 	}

@@ -52,6 +52,7 @@ type PeerList struct {
 type Peer struct {
 	ID                   string
 	Addresses            []string
+	Connections          []string // where the peer is at the other end of each; with /p2p-circuit it is behind a relay
 	Agent                string
 	Connected            bool
 	Reputation           float64 // 0..1; 0.5 for a stranger, 0 while it is banned

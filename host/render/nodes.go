@@ -163,6 +163,7 @@ func (d Status) Text(p *Page) {
 type Peer struct {
 	PeerID               string     `json:"peer_id"`               // libp2p peer ID
 	Addresses            []string   `json:"addresses"`             // known multiaddrs
+	Connections          []string   `json:"connections"`           // where it is at the other end of each one; with p2p-circuit it is behind a relay
 	Agent                string     `json:"agent"`                 // what its software calls itself
 	Connected            bool       `json:"connected"`             // connected now
 	Reputation           float64    `json:"reputation"`            // 0 to 1; 0.5 for a stranger, 0 for a banned peer
@@ -213,7 +214,7 @@ type Peers struct {
 // NewPeer takes over what is known of one node.
 func NewPeer(p shared.Peer) Peer {
 	d := Peer{
-		PeerID: p.ID, Addresses: orEmpty(p.Addresses), Agent: p.Agent, Connected: p.Connected, Reputation: p.Reputation,
+		PeerID: p.ID, Addresses: orEmpty(p.Addresses), Connections: orEmpty(p.Connections), Agent: p.Agent, Connected: p.Connected, Reputation: p.Reputation,
 		SuccessfulRetrievals: p.SuccessfulRetrievals, FailedRetrievals: p.FailedRetrievals, LastSeen: stamp(p.LastSeen),
 		PackagesProvided: p.PackagesProvided, AvgResponseTimeMS: float64(p.AvgResponseTime) / float64(time.Millisecond),
 		AvgBandwidth: p.AvgBandwidth, Score: []ScorePart{}, Outcomes: map[string]int64{}, ReceivedBytes: p.ReceivedBytes, Downloads: p.Downloads,
@@ -275,6 +276,8 @@ func (d Peer) state() string {
 		return "banned"
 	case d.Connected:
 		return "connected"
+	case len(d.Connections) > 0:
+		return "relayed"
 	}
 	return "known"
 }
@@ -323,7 +326,7 @@ func (d Peer) Text(p *Page) {
 	if l := d.Location; l != nil {
 		place = strings.TrimSpace(fmt.Sprintf("%d° north, %d° east %s", l.Latitude, l.Longitude, l.Region)) + " (as it says)"
 	}
-	p.Fields(slices.Concat([]string{"Peer ID", d.PeerID, "Agent", d.Agent, "Connected", connected, "Last seen", clock(d.LastSeen), "Place", place}, each("Address", d.Addresses), []string{
+	p.Fields(slices.Concat([]string{"Peer ID", d.PeerID, "Agent", d.Agent, "Connected", connected, "Last seen", clock(d.LastSeen), "Place", place}, each("Connection", d.Connections), each("Address", d.Addresses), []string{
 		"Reputation", fmt.Sprintf("%.2f of 1", d.Reputation),
 		"Banned", until(d.BannedUntil, d.BannedFor), "Rests", until(d.RestsUntil, ""),
 		"Retrievals", fmt.Sprintf("%d good, %d failed", d.SuccessfulRetrievals, d.FailedRetrievals),

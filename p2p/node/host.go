@@ -62,8 +62,8 @@ var privateNetworks = []string{
 	"::1/128", "fc00::/7", "fe80::/10",
 }
 
-// newHost builds a host that does not listen yet.
-func newHost(cfg Config) (host.Host, error) {
+// newHost builds a host that does not listen yet, and sets what knows when its peers are used.
+func newHost(cfg Config, use **usage, candidates *relayCandidates) (host.Host, error) {
 	conns, err := connmgr.NewConnManager(lowWater, highWater, connmgr.WithGracePeriod(connGrace))
 	if err != nil {
 		return nil, fmt.Errorf("connection manager: %w", err)
@@ -85,7 +85,6 @@ func newHost(cfg Config) (host.Host, error) {
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.ConnectionManager(conns),
 		libp2p.Peerstore(peers),
-		libp2p.DisableRelay(),
 		// The default registers with a process-wide Prometheus registry.
 		libp2p.DisableMetrics(),
 		libp2p.WithDialTimeout(dialTimeout),
@@ -100,8 +99,13 @@ func newHost(cfg Config) (host.Host, error) {
 	if cfg.AnswerReachability {
 		options = append(options, libp2p.EnableNATService())
 	}
+	options = append(options, relayOptions(cfg, candidates)...)
 	options = append(options, cfg.Options...)
-	options = append(options, limitUnlessLimited)
+	options = append(options, limitUnlessLimited, func(cfg *libp2p.Config) error {
+		*use = newUsage(cfg.ResourceManager)
+		cfg.ResourceManager = *use
+		return nil
+	})
 	h, err := libp2p.New(options...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("libp2p host: %w", err), conns.Close(), peers.Close())

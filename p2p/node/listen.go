@@ -4,6 +4,7 @@ import (
 	"errors"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -33,7 +34,7 @@ func (n *Node) Addresses() []string {
 	var full []string
 	for _, addr := range addrs {
 		s := addr.String() + "/p2p/" + n.host.ID().String()
-		if !slices.Contains(full, s) {
+		if !strings.HasPrefix(s, "/p2p-circuit/") && !slices.Contains(full, s) { // which is through any relay that there may be
 			full = append(full, s)
 		}
 	}

@@ -5,8 +5,7 @@
 //
 // It does not know packages, publishers or blobs. Which DHT records are valid is
 // the caller's business ([Config.Validators]; package routing has them), which
-// announcements are valid is package gossip's. There is no relaying or
-// hole punching here.
+// announcements are valid is package gossip's.
 //
 // Everything of one network is kept apart from other networks by its name: the
 // DHT speaks /ggen/kad/1.0.0 in the network "ggen" and /ggen/<name>/kad/1.0.0 in
@@ -28,11 +27,13 @@ import (
 	"github.com/libp2p/go-libp2p-kad-dht/records"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	record "github.com/libp2p/go-libp2p-record"
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
 	madns "github.com/multiformats/go-multiaddr-dns"
 
@@ -108,6 +109,9 @@ type Node struct {
 	log       *slog.Logger
 	host      host.Host
 	dht       *dht.IpfsDHT
+	usage     *usage
+	useful    connmgr.DecayingTag // nil: nothing is noted
+	relay     *relay.Relay        // nil: the host serves as one by itself, or not
 	records   *recordStore
 	values    *records.ValueStore
 	pubsub    *pubsub.PubSub
@@ -165,8 +169,15 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		}
 	}()
 	n.known = loadKnown(cfg.PeersFile, cfg.Logger)
-	if n.host, err = newHost(cfg); err != nil {
+	candidates := &relayCandidates{ready: make(chan struct{})}
+	if n.host, err = newHost(cfg, &n.usage, candidates); err != nil {
 		return nil, shared.NewError(shared.ReasonInternal, "open node: %w", err)
+	}
+	n.useful = registerUseful(n.host.ConnManager())
+	if cfg.DHTServer {
+		if n.relay, err = serveRelay(n.host); err != nil {
+			return nil, shared.NewError(shared.ReasonInternal, "open node: serve as a relay: %w", err)
+		}
 	}
 	if n.dht, n.records, n.values, n.dhtProto, err = newDHT(n.host, cfg); err != nil {
 		return nil, shared.NewError(shared.ReasonInternal, "open node: start DHT: %w", err)
@@ -178,6 +189,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if n.members, err = watchMembers(n.host, meshProtocols(cfg.Network)); err != nil {
 		return nil, shared.NewError(shared.ReasonInternal, "open node: watch peers: %w", err)
 	}
+	candidates.host, candidates.members = n.host, n.members.list
+	close(candidates.ready)
 	// Listening comes last: the first peer that arrives finds all of the above.
 	ports, err := listenOn(n.host, listen, n.known.ports())
 	if err != nil {
@@ -188,6 +201,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		n.local = localService(cfg.Network, cfg.Secret)
 	}
 	n.running.Go(n.remember)
+	n.running.Go(func() { n.closeIdle(n.lifetime) })
 	return n, nil
 }
 
@@ -255,6 +269,9 @@ func (n *Node) Close() error {
 		var errs []error
 		if n.dht != nil {
 			errs = append(errs, n.dht.Close())
+		}
+		if n.relay != nil {
+			errs = append(errs, n.relay.Close())
 		}
 		if n.host != nil {
 			errs = append(errs, n.host.Close())

@@ -165,7 +165,7 @@ func fromNodeStatus(s *marketpb.StatusResponse) shared.NodeStatus {
 
 func fromPeer(p *marketpb.Peer) shared.Peer {
 	return shared.Peer{
-		ID: p.GetId(), Addresses: p.GetAddresses(), Agent: p.GetAgent(), Connected: p.GetConnected(), Reputation: p.GetReputation(),
+		ID: p.GetId(), Addresses: p.GetAddresses(), Connections: p.GetConnections(), Agent: p.GetAgent(), Connected: p.GetConnected(), Reputation: p.GetReputation(),
 		SuccessfulRetrievals: p.GetSuccessfulRetrievals(), FailedRetrievals: p.GetFailedRetrievals(), LastSeen: fromTime(p.GetLastSeen()),
 		PackagesProvided: int(p.GetPackagesProvided()), AvgResponseTime: p.GetAvgResponseTime().AsDuration(),
 		AvgBandwidth: p.GetAvgBandwidth(), Score: each(p.GetScore(), fromScorePart), Outcomes: p.GetOutcomes(), ReceivedBytes: p.GetReceivedBytes(),

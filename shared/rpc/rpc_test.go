@@ -179,7 +179,7 @@ func TestValuesCrossTheWire(t *testing.T) {
 		Mode: "light", PeerTable: 9, DHTServers: 10, InboundPeers: 11, Entries: 12, NewestHead: now, ReceivedBytes: 13, SentBytes: 14, ReceiveRate: 1.5, SendRate: 2.5, CacheHits: 15, CacheMisses: 16,
 	}
 	peer := shared.Peer{
-		ID: "i", Addresses: []string{"/a"}, Agent: "g", Connected: true, Reputation: 0.5, SuccessfulRetrievals: 1, FailedRetrievals: 2,
+		ID: "i", Addresses: []string{"/a"}, Connections: []string{"/b"}, Agent: "g", Connected: true, Reputation: 0.5, SuccessfulRetrievals: 1, FailedRetrievals: 2,
 		LastSeen: now, PackagesProvided: 3, AvgResponseTime: time.Second, AvgBandwidth: 1.5, Score: []shared.ScorePart{{Name: "n", Value: 0.25, Weight: 0.5}},
 		Outcomes: map[string]int64{"stalled": 4}, ReceivedBytes: 5, Downloads: 6, FirstSeen: now, LastSuccess: now, LastFailure: now, LastFailureKind: "stalled",
 		FailuresInRow: 7, RestsUntil: now, BannedUntil: now, BannedFor: "flooded", Location: &shared.Location{Latitude: -48, Longitude: 11, Region: "r"},

@@ -156,7 +156,7 @@ func toNodeStatus(s shared.NodeStatus) *marketpb.StatusResponse {
 
 func toPeer(p shared.Peer) *marketpb.Peer {
 	return &marketpb.Peer{
-		Id: p.ID, Addresses: p.Addresses, Agent: clean(p.Agent, 1024), Connected: p.Connected, Reputation: p.Reputation,
+		Id: p.ID, Addresses: p.Addresses, Connections: p.Connections, Agent: clean(p.Agent, 1024), Connected: p.Connected, Reputation: p.Reputation,
 		SuccessfulRetrievals: p.SuccessfulRetrievals, FailedRetrievals: p.FailedRetrievals, LastSeen: toTime(p.LastSeen),
 		PackagesProvided: int32(p.PackagesProvided), AvgResponseTime: durationpb.New(p.AvgResponseTime),
 		AvgBandwidth: p.AvgBandwidth, Score: each(p.Score, toScorePart), Outcomes: p.Outcomes, ReceivedBytes: p.ReceivedBytes, Downloads: int32(p.Downloads),

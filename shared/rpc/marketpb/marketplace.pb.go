@@ -7040,6 +7040,7 @@ type Peer struct {
 	BannedFor       string                 `protobuf:"bytes,23,opt,name=banned_for,json=bannedFor,proto3" json:"banned_for,omitempty"`
 	// Where it says it is; missing if it does not.
 	Location      *Location `protobuf:"bytes,24,opt,name=location,proto3" json:"location,omitempty"`
+	Connections   []string  `protobuf:"bytes,25,rep,name=connections,proto3" json:"connections,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7238,6 +7239,13 @@ func (x *Peer) GetBannedFor() string {
 func (x *Peer) GetLocation() *Location {
 	if x != nil {
 		return x.Location
+	}
+	return nil
+}
+
+func (x *Peer) GetConnections() []string {
+	if x != nil {
+		return x.Connections
 	}
 	return nil
 }
@@ -8361,7 +8369,7 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\x0emin_reputation\x18\x03 \x01(\x01R\rminReputation\"V\n" +
 	"\rPeersResponse\x12/\n" +
 	"\x05peers\x18\x01 \x03(\v2\x19.ggen.marketplace.v1.PeerR\x05peers\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x03R\x05total\"\x9c\t\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\"\xbe\t\n" +
 	"\x04Peer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x14\n" +
@@ -8392,7 +8400,8 @@ const file_ggen_marketplace_v1_marketplace_proto_rawDesc = "" +
 	"\fbanned_until\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\vbannedUntil\x12\x1d\n" +
 	"\n" +
 	"banned_for\x18\x17 \x01(\tR\tbannedFor\x129\n" +
-	"\blocation\x18\x18 \x01(\v2\x1d.ggen.marketplace.v1.LocationR\blocation\x1a;\n" +
+	"\blocation\x18\x18 \x01(\v2\x1d.ggen.marketplace.v1.LocationR\blocation\x12 \n" +
+	"\vconnections\x18\x19 \x03(\tR\vconnections\x1a;\n" +
 	"\rOutcomesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"M\n" +
