@@ -23,3 +23,18 @@ for ((i = 0; i < ROUNDS; i++)); do
 	measure search as user search "$name"
 	measure install as user install "$name" --trust --yes
 done
+for ((i = 0; i < ROUNDS; i++)); do
+	name=many-$i
+	many "$name"
+	as author publish "$name" >/dev/null
+	until as user search "$name" --json 2>/dev/null | grep -q "\"$name\""; do :; done
+	measure install-302-files as user install "$name" --trust --yes
+done
+for ((i = 0; i < FEW; i++)); do
+	name=large-$i
+	large "$name"
+	as author publish "$name" >/dev/null
+	until as user search "$name" --json 2>/dev/null | grep -q "\"$name\""; do :; done
+	measure fetch-64MiB as user cache pin "$name"
+	rm -r "${WORK:?}/$name"
+done

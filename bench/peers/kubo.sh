@@ -1,4 +1,43 @@
-# kubo: not measured yet. What belongs here is publish and install of `package` with `measure`, like git.sh.
+# kubo: two daemons that know each other and nobody else, over loopback; Bitswap fetches what the one has added.
+# To have it: go install github.com/ipfs/kubo/cmd/ipfs@v0.42.0
 . ./lib.sh
 need ipfs
-echo "# kubo: skipped: nobody has written this yet"
+echo "# kubo: $(ipfs version)"
+daemons=()
+cleanup() {
+	for pid in "${daemons[@]}"; do kill "$pid" 2>/dev/null || true; done
+	wait
+}
+as() {
+	local home=$1
+	shift
+	IPFS_PATH=$WORK/$home ipfs "$@"
+}
+for home in author user; do
+	port=$([[ $home == author ]] && echo 14001 || echo 14002)
+	as "$home" init --profile=test >/dev/null 2>&1
+	as "$home" bootstrap rm --all >/dev/null
+	as "$home" config --json Addresses.Swarm "[\"/ip4/127.0.0.1/tcp/$port\",\"/ip4/127.0.0.1/udp/$port/quic-v1\"]"
+	as "$home" config Routing.Type dht
+	as "$home" config --json Import.UnixFSRawLeaves true
+	as "$home" daemon >"$WORK/$home.log" 2>&1 &
+	daemons+=($!)
+	until as "$home" swarm addrs local >/dev/null 2>&1; do sleep 0.1; done
+done
+as user swarm connect "/ip4/127.0.0.1/udp/14001/quic-v1/p2p/$(as author id -f '<id>')" >/dev/null
+for ((i = 0; i < ROUNDS; i++)); do
+	name=many-$i
+	many "$name"
+	cid=$(as author add -Q -r "$WORK/$name")
+	measure install-302-files as user get -o "$WORK/got-$i" "$cid"
+done
+# Blocks of 256 KiB are the default, of 1 MiB the largest.
+for chunk in 262144 1048576; do
+	for ((i = 0; i < FEW; i++)); do
+		name=large-$chunk-$i
+		large "$name"
+		cid=$(as author add -Q --chunker="size-$chunk" "$WORK/$name/data.bin")
+		measure "fetch-64MiB-blocks-$((chunk / 1024))KiB" as user pin add "$cid"
+		rm -r "${WORK:?}/$name"
+	done
+done

@@ -3,6 +3,7 @@
 set -euo pipefail
 
 ROUNDS=${ROUNDS:-20}
+FEW=${FEW:-5} # rounds of 64 MiB
 WORK=$(mktemp -d)
 trap 'cleanup; rm -rf "$WORK"' EXIT
 cleanup() { :; } # a script that starts processes ends them here
@@ -14,11 +15,30 @@ need() {
 
 # package NAME writes a folder of ten files and about 30 KB to $WORK/NAME.
 package() {
+	local i
 	mkdir -p "$WORK/$1"
 	printf '[package]\nname = "%s"\nversion = "1.0.0"\ndescription = "a package to measure with"\n' "$1" >"$WORK/$1/package.toml"
 	for i in 1 2 3 4 5 6 7 8 9; do
-		yes "$1 template $i" | head -n 150 >"$WORK/$1/$i.tmpl"
+		seq -f "$1 template $i, line %g" 150 >"$WORK/$1/$i.tmpl"
 	done
+}
+
+# many NAME writes 302 files of 2.3 MB, like the largest packages of the registry.
+many() {
+	local i
+	mkdir -p "$WORK/$1"
+	printf '[package]\nname = "%s"\nversion = "1.0.0"\ndescription = "a package to measure with"\n' "$1" >"$WORK/$1/package.toml"
+	for i in {1..301}; do
+		mkdir -p "$WORK/$1/part-$((i / 20))"
+		seq "$((i * 1000))" "$((i * 1000 + 1100))" >"$WORK/$1/part-$((i / 20))/$i.tmpl"
+	done
+}
+
+# large NAME writes one file of 64 MiB that nothing compresses.
+large() {
+	mkdir -p "$WORK/$1"
+	printf '[package]\nname = "%s"\nversion = "1.0.0"\ndescription = "a package to measure with"\n' "$1" >"$WORK/$1/package.toml"
+	head -c 67108864 /dev/urandom >"$WORK/$1/data.bin"
 }
 
 # measure WHAT COMMAND… runs a command once and prints how long it took.
