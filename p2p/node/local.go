@@ -44,10 +44,11 @@ func localService(network string, secret Secret) string {
 	return "_ggen-" + hex.EncodeToString(hash.Sum(nil)[:4]) + "._udp"
 }
 
-// onlyLoopback tells whether nobody in the local network could dial the addresses.
+// onlyLoopback tells whether nobody in the local network could dial the addresses. That of
+// any relay is among them always.
 func onlyLoopback(addrs []ma.Multiaddr) bool {
 	for _, addr := range addrs {
-		if !manet.IsIPLoopback(addr) {
+		if _, err := addr.ValueForProtocol(ma.P_CIRCUIT); err != nil && !manet.IsIPLoopback(addr) {
 			return false
 		}
 	}
