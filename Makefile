@@ -92,10 +92,12 @@ bench-baseline: bench-quick ## make the quick set's figures those to compare wit
 	cp $(BENCH_OUT)/quick.txt docs/benchmarks/baseline.txt
 
 bench-report: ## write the report again from what the last runs have left
-	$(GO) run ./bench/cmd/report $(wildcard $(BENCH_OUT)/full.* $(BENCH_OUT)/scale.*)
+	$(GO) run ./bench/cmd/report $(wildcard $(BENCH_OUT)/full.* $(BENCH_OUT)/scale.* $(BENCH_OUT)/peers.txt)
 
 bench-peers: build ## measure git, kubo, npm and oras beside ggen, as far as they are here
-	bench/peers/run.sh bin
+	@mkdir -p $(BENCH_OUT)
+	bench/peers/run.sh bin | tee $(BENCH_OUT)/peers.txt
+	@$(MAKE) --no-print-directory bench-report
 
 bench-micro: ## run the Go benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchmem ./host/... ./p2p/... ./plugin/... ./shared/...

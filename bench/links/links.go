@@ -25,6 +25,9 @@ type Links struct {
 	Mbps func(host int) int
 	// Loss is the share of packets that never arrive, 0 ≤ Loss < 1.
 	Loss float64
+	// Streams has bytes travel in order instead of packets, see [p2ptest.Links]. Nothing is
+	// lost then, whatever Loss says.
+	Streams bool
 
 	seed uint64
 }
@@ -125,9 +128,10 @@ const Never = 1000 * time.Hour
 func (l Links) Network() p2ptest.Links {
 	lossy := rand.New(rand.NewPCG(l.seed, 0x6c6f7373)) // used by the simulation's router alone
 	return p2ptest.Links{
-		Rate: l.Mbps,
+		Rate:    l.Mbps,
+		Streams: l.Streams,
 		Between: func(from, to int) time.Duration {
-			if l.Loss > 0 && lossy.Float64() < l.Loss {
+			if l.Loss > 0 && !l.Streams && lossy.Float64() < l.Loss {
 				return Never
 			}
 			return l.Delay(from, to)

@@ -20,9 +20,13 @@ for home in author user; do
 	as "$home" config --json Addresses.Swarm "[\"/ip4/127.0.0.1/tcp/$port\",\"/ip4/127.0.0.1/udp/$port/quic-v1\"]"
 	as "$home" config Routing.Type dht
 	as "$home" config --json Import.UnixFSRawLeaves true
-	as "$home" daemon >"$WORK/$home.log" 2>&1 &
+	(IPFS_PATH=$WORK/$home exec ipfs daemon) >"$WORK/$home.log" 2>&1 &
 	daemons+=($!)
-	until as "$home" swarm addrs local >/dev/null 2>&1; do sleep 0.1; done
+	# Any command before that would take the daemon's lock.
+	until [[ -s $WORK/$home/api ]]; do
+		kill -0 "${daemons[-1]}" || { cat "$WORK/$home.log" >&2; exit 1; }
+		sleep 0.1
+	done
 done
 as user swarm connect "/ip4/127.0.0.1/udp/14001/quic-v1/p2p/$(as author id -f '<id>')" >/dev/null
 for ((i = 0; i < ROUNDS; i++)); do
@@ -37,7 +41,7 @@ for chunk in 262144 1048576; do
 		name=large-$chunk-$i
 		large "$name"
 		cid=$(as author add -Q --chunker="size-$chunk" "$WORK/$name/data.bin")
-		measure "fetch-64MiB-blocks-$((chunk / 1024))KiB" as user pin add "$cid"
+		TOOL=kubo-$((chunk / 1024))KiB-blocks measure fetch-64MiB as user pin add "$cid"
 		rm -r "${WORK:?}/$name"
 	done
 done

@@ -41,12 +41,13 @@ large() {
 	head -c 67108864 /dev/urandom >"$WORK/$1/data.bin"
 }
 
-# measure WHAT COMMAND… runs a command once and prints how long it took.
+# measure WHAT COMMAND… runs a command once and prints how long it took. TOOL is whose, if
+# not the script's.
 measure() {
 	local what=$1 began ended
 	shift
 	began=$(date +%s%N)
 	"$@" >/dev/null 2>"$WORK/stderr" || { cat "$WORK/stderr" >&2; exit 1; }
 	ended=$(date +%s%N)
-	echo "BenchmarkPeers/$(basename "$0" .sh)/$what 1 $((ended - began)) ns/op"
+	echo "BenchmarkPeers/${TOOL:-$(basename "$0" .sh)}/$what 1 $((ended - began)) ns/op"
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"ggen.dev/marketplace/bench/links"
 	"ggen.dev/marketplace/bench/report"
 	"ggen.dev/marketplace/bench/scenario"
 )
@@ -73,6 +74,34 @@ func TestGoalsAreMeasured(t *testing.T) {
 		}) {
 			t.Errorf("nothing measures %q at %s", g.What, g.Size)
 		}
+	}
+}
+
+// TestModel: the model of a larger network adds what lookups took beyond their floors to the
+// round trips of that network's links, and the report says that it was not measured.
+func TestModel(t *testing.T) {
+	const measured = "scalability/dht_lookup_scaling/1000"
+	r := read(t, "links: uniform\n"+printed("virtual", measured, "links/peer", 100))
+	for _, series := range []string{"head-cold-beyond", "head-warm-beyond"} {
+		if err := r.ReadSeries(strings.NewReader(fmt.Sprintf(`{"scenario":%q,"series":%q,"unit":"ms","values":[5,5]}`, measured, series))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := r.Model(links.Uniform(1), 1, 10_000)
+	// The nearest of 20 peers at 40 to 200 ms there and back is 40 + 160/21 ms away.
+	if p50 := scenario.Percentile(m.Warm, 50); m.From != measured || p50 < 48 || p50 > 54 {
+		t.Errorf("warm lookups take %.0f ms, from %s", p50, m.From)
+	}
+	if p50 := scenario.Percentile(m.Cold, 50); p50 < 90 || p50 > 110 {
+		t.Errorf("cold lookups, nearly all of which dial, take %.0f ms", p50)
+	}
+	for what, want := range map[string]string{"lookup, cold, p50": "*modelled*: **no**", "lookup, cold, p99": "*modelled*: yes"} {
+		if v := goal(t, what, "10000").Judge(r); v.String() != want {
+			t.Errorf("%s: %s of %.0f ms", what, v, v.Measured)
+		}
+	}
+	if nothing := r.Model(links.Uniform(1), 1, 1000); nothing.Measured {
+		t.Errorf("a model of 1,000 peers was made from nothing smaller: %s", nothing.From)
 	}
 }
 

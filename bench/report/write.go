@@ -13,18 +13,18 @@ import (
 
 // About is what a report says of its making, which no file says.
 type About struct {
-	Made     time.Time
-	Commit   string
-	Memory   string // of the machine
-	Command  string // that wrote the report
-	Programs string // commands that made its files
+	Made    time.Time
+	Commit  string
+	Memory  string // of the machine
+	Command string // that wrote the report
 }
 
 // omissions is what the simulation leaves out.
 const omissions = `Virtual time counts no computing: a figure of a simulated network is what links and protocols take, and is the same on every machine. Left out are contention for
-processors, queues of the kernel, NAT, routes that change, and links whose delay varies. Links are QUIC only. Bandwidth is that of each host's own link. The published delays
+processors, queues of the kernel, NAT, routes that change, and links whose delay varies. Links are QUIC up to 1,000 peers. Bandwidth is that of each host's own link. The published delays
 are one way, and longer than most measured ones; within a region they are 2 to 7 ms. Packets are lost only where a scenario says so.
-Beyond the largest size that is listed nothing was measured, and nothing is modelled.`
+Networks of more than 1,000 peers, and the scenarios named *streams*, have TLS 1.3 and yamux on streams of bytes instead of QUIC's packets: as many round trips, no congestion control, a
+fraction of the memory. What was not measured at a size is not in the tables, but for what is called *modelled*.`
 
 // Markdown writes the report as a page of the documentation.
 func (r *Results) Markdown(w io.Writer, about About) error {
@@ -35,9 +35,9 @@ func (r *Results) Markdown(w io.Writer, about About) error {
 	for _, key := range []string{"set", "seed", "links", "benchtime"} {
 		p.line("* %s: %s", key, strings.Join(r.Config[key], "; "))
 	}
-	p.line("* made by: %s\n", about.Programs)
+	p.line("* made by: %s\n", strings.Join(r.Config["made-by"], "; "))
 	p.line("## Goals\n")
-	p.line("The goals are those of DESIGN section 6; *floor* was computed on the same network in the same run. A verdict *at n* is about a smaller network than the goal's, and no pass.\n")
+	p.line("The goals are those of DESIGN section 6; *floor* was computed on the same network in the same run. A verdict *at n* is about a smaller network than the goal's, and no pass; one that is *modelled* was computed from a smaller network.\n")
 	p.line("| what | peers | reference | goal | measured | floor | reached |")
 	p.line("|---|---|---|---|---|---|---|")
 	for _, g := range Goals() {
@@ -64,10 +64,15 @@ func (r *Results) Markdown(w io.Writer, about About) error {
 	p.line("\n## What the simulation leaves out\n\n%s\n", omissions)
 	r.crossCheck(p)
 	r.fits(p)
+	r.modelled(p)
+	r.others(p)
 	p.line("## All measurements\n")
 	p.line("Medians of the runs. Percentiles are p50 / p95 / p99. *time an operation* is virtual where the world is. *wall* is how long the whole scenario took on this machine.\n")
 	group := ""
 	for _, name := range r.Names() {
+		if strings.HasPrefix(name, others) {
+			continue
+		}
 		if g, _, _ := strings.Cut(name, "/"); g != group {
 			group = g
 			p.line("\n### %s\n\n| scenario | world | time an operation | wall | measured |\n|---|---|---|---|---|", group)
@@ -150,6 +155,46 @@ func (r *Results) crossCheck(p *printer) {
 				p.line("| %d | %s | %s ms | %s ms | %+.0f ms, %+.0f %% |", size, strings.TrimSuffix(unit, "-p50-ms"), figure(simulated), figure(actual), actual-simulated, 100*(actual/simulated-1))
 			}
 		}
+	}
+	p.line("")
+}
+
+// others is what begins the names of whole commands of this and other tools.
+const others = "Peers/"
+
+// others sets this program beside tools that do the same work.
+func (r *Results) others(p *printer) {
+	var works, tools []string
+	for _, name := range r.Names() {
+		rest, ok := strings.CutPrefix(name, others)
+		if !ok {
+			continue
+		}
+		tool, work, _ := strings.Cut(rest, "/")
+		if !slices.Contains(works, work) {
+			works = append(works, work)
+		}
+		if !slices.Contains(tools, tool) {
+			tools = append(tools, tool)
+		}
+	}
+	if len(works) == 0 {
+		return
+	}
+	p.line("## Beside other tools\n")
+	p.line("Whole commands on this machine, over loopback, each tool's server or second peer running, files in memory (`make bench-peers`, scripts in bench/peers): the median of the rounds, the least and the most.\n")
+	p.line("| | %s |\n|---|%s", strings.Join(tools, " | "), strings.Repeat("---|", len(tools)))
+	for _, work := range works {
+		var cells []string
+		for _, tool := range tools {
+			cell := "-"
+			if m := r.Scenarios[others+tool+"/"+work]; m != nil {
+				values := m.Values["sec/op"]
+				cell = fmt.Sprintf("%s (%s to %s) ms", figure(1000*median(values)), figure(1000*slices.Min(values)), figure(1000*slices.Max(values)))
+			}
+			cells = append(cells, cell)
+		}
+		p.line("| %s | %s |", work, strings.Join(cells, " | "))
 	}
 	p.line("")
 }

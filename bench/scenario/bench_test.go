@@ -46,12 +46,21 @@ func options(b *testing.B) scenario.Options {
 // testFlag is the value of a flag of go test.
 func testFlag(name string) string { return flag.Lookup(name).Value.String() }
 
+// madeBy is the command that runs a set, or a part of it.
+func madeBy(set scenario.Set, selected string) string {
+	command := map[scenario.Set]string{scenario.Quick: "make bench-quick", scenario.Full: "make bench", scenario.Scale: "make bench-scale"}[set]
+	if selected != "." {
+		command += " SELECT='" + selected + "'"
+	}
+	return "`" + command + "`"
+}
+
 // Benchmark runs all scenarios of a set.
 func Benchmark(b *testing.B) {
 	opts := options(b)
 	if opts.Samples != "" { // lines of the benchmark format that describe the run
-		fmt.Printf("set: %s\nseed: %d\nlinks: %s\ngo: %s\nbenchtime: %s\nselected: %s\n",
-			opts.Set, opts.Seed, opts.Links(opts.Seed).Name, runtime.Version(), testFlag("test.benchtime"), testFlag("test.bench"))
+		fmt.Printf("set: %s\nseed: %d\nlinks: %s\ngo: %s\nbenchtime: %s\nmade-by: %s\n",
+			opts.Set, opts.Seed, opts.Links(opts.Seed).Name, runtime.Version(), testFlag("test.benchtime"), madeBy(opts.Set, testFlag("test.bench")))
 	}
 	for _, s := range scenario.All() {
 		b.Run(s.Name, func(b *testing.B) { s.Bench(b, opts) })

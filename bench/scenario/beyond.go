@@ -25,9 +25,10 @@ func beyond() []Scenario {
 			if peers > 100 {
 				set = Scale
 			}
-			all = append(all, Scenario{Name: fmt.Sprintf("beyond/%s/%d", name, peers), Set: set, World: world, Peers: peers, Run: run})
+			all = append(all, Scenario{Name: fmt.Sprintf("beyond/%s/%d", name, peers), Set: set, World: world, Peers: peers, Streams: peers > packets, Run: run})
 		}
 	}
+	sized(Virtual, "propagation_streams", onStreams(propagation), 100, 1000)
 	sized(Virtual, "propagation", propagation, 100, 1000, 2000, 5000, 10_000)
 	sized(Virtual, "lookup", dhtLookup(0), 2000, 5000, 10_000)
 	sized(Virtual, "bootstrap", bootstrap, 1000, 10_000)
@@ -48,6 +49,18 @@ func beyond() []Scenario {
 	sized(Real, "crosscheck_processes", processes, 10, 20, 50)
 	all = append(all, Scenario{Name: "beyond/search_large/100000", Set: Full, World: Real, Run: largeIndex(100_000)})
 	return all
+}
+
+// packets is the size of the largest networks that are simulated with QUIC, which takes
+// 3 to 6 MB a peer.
+const packets = 1000
+
+// onStreams is a scenario on the links of networks that are too large for packets.
+func onStreams(run func(r *Run)) func(r *Run) {
+	return func(r *Run) {
+		r.Links.Streams = true
+		run(r)
+	}
 }
 
 // lossy is a scenario on links that lose packets.

@@ -18,16 +18,16 @@ func dhtPut(r *Run) {
 		m, a := members[random.IntN(len(members))], r.author()
 		answers := r.answers(m, members, nil, sha256.Sum256([]byte(a.key())))
 		r.Took("put-floor", answers[len(answers)-1])
-		if !r.timed("put", func(ctx context.Context) bool {
+		if _, ok := r.timed("put", func(ctx context.Context) bool {
 			_, err := m.Routing().PutHead(ctx, a.id, a.head)
 			return err == nil
-		}) {
+		}); !ok {
 			r.Error("a head was not stored")
 		}
-		if !r.timed("provide", func(ctx context.Context) bool {
+		if _, ok := r.timed("provide", func(ctx context.Context) bool {
 			_, err := m.Routing().Provide(ctx, shared.DigestOf([]byte(a.id)))
 			return err == nil
-		}) {
+		}); !ok {
 			r.Error("a provider was not stored")
 		}
 	}
@@ -85,15 +85,18 @@ func (r *Run) head(k *records) (found bool) {
 	m, i := k.pick(true)
 	key := sha256.Sum256([]byte(k.authors[i].key()))
 	for _, series := range []string{"head-cold", "head-warm"} {
-		if floor := r.answers(m, k.all, k.dead, key); len(floor) > 0 {
-			r.Took(series+"-floor", floor[0])
-		}
-		if !r.timed(series, func(ctx context.Context) bool {
+		floor := r.answers(m, k.all, k.dead, key)
+		took, ok := r.timed(series, func(ctx context.Context) bool {
 			_, err := m.Routing().Head(ctx, k.authors[i].id)
 			return err == nil
-		}) {
-			found = false
+		})
+		if len(floor) > 0 {
+			r.Took(series+"-floor", floor[0])
+			if ok {
+				r.Took(series+"-beyond", took-floor[0]) // what a model of larger networks adds
+			}
 		}
+		found = found && ok
 	}
 	m, i = k.pick(false)
 	r.timed("head-library", func(ctx context.Context) bool {
@@ -117,14 +120,13 @@ func (r *Run) providers(k *records) (found bool) {
 		if floor := r.answers(m, k.all, k.dead, sha256.Sum256(hash)); len(floor) > 0 {
 			r.Took(series+"-floor", floor[0])
 		}
-		if !r.timed(series, func(ctx context.Context) bool {
+		_, ok := r.timed(series, func(ctx context.Context) bool {
 			for info := range m.Routing().Providers(ctx, digest, 1) {
 				return info.ID == k.provider[i].PeerID()
 			}
 			return false
-		}) {
-			found = false
-		}
+		})
+		found = found && ok
 	}
 	m, i = k.pick(false)
 	r.timed("provider-library", func(ctx context.Context) bool {
@@ -169,7 +171,17 @@ func dhtLookup(percent int) func(r *Run) {
 			}
 		}
 		r.Report("missed", float64(missed))
+		r.connections(k.members)
 	}
+}
+
+// connections reports how many connections a member has.
+func (r *Run) connections(members []*member) {
+	links := 0
+	for _, m := range members {
+		links += len(m.Connected())
+	}
+	r.Report("links/peer", float64(links)/float64(len(members)))
 }
 
 // vanish ends the connections of a living member as a crash does.

@@ -172,14 +172,15 @@ func cidOf(digest shared.Digest) cid.Cid {
 // lookupTimeout is when a lookup has found nothing.
 const lookupTimeout = 30 * time.Second
 
-// timed measures a lookup, and reports whether it found what it looked for.
-func (r *Run) timed(series string, find func(ctx context.Context) bool) bool {
+// timed measures a lookup, and reports how long it took and whether it found what it looked for.
+func (r *Run) timed(series string, find func(ctx context.Context) bool) (took time.Duration, found bool) {
 	ctx, cancel := context.WithTimeout(r.Context(), lookupTimeout)
 	defer cancel()
 	began := time.Now()
 	if !find(ctx) {
-		return false
+		return 0, false
 	}
-	r.Took(series, time.Since(began))
-	return true
+	took = time.Since(began)
+	r.Took(series, took)
+	return took, true
 }

@@ -52,6 +52,9 @@ type Scenario struct {
 	Set   Set
 	World World
 	Peers int
+	// Streams has simulated links carry streams of bytes instead of packets, for networks
+	// that are too large for QUIC.
+	Streams bool
 	// Run sets up, and measures in a loop of [Run.Loop].
 	Run func(r *Run)
 }
@@ -133,6 +136,7 @@ func (s Scenario) Bench(b *testing.B, opts Options) {
 	}
 	seed := opts.Seed
 	r := &Run{TB: b, Scenario: s, Seed: seed, Links: opts.Links(seed), bench: b, record: &recorder{}}
+	r.Links.Streams = s.Streams
 	if _, again := announced.LoadOrStore(s.Name, true); !again {
 		fmt.Printf("world: %s\n", s.World) // of this scenario's lines; before go test prints its name
 	}

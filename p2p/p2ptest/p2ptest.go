@@ -1,6 +1,7 @@
 // Package p2ptest gives tests and benchmarks a simulated network on which real
 // libp2p hosts run: QUIC over links with latency and bandwidth, in the virtual
-// time of testing/synctest.
+// time of testing/synctest. For networks that are too large for that there are
+// TLS and yamux over streams of bytes instead ([Links.Streams]).
 //
 // It simulates the network and nothing else: hosts, DHT, gossip and every
 // protocol above are the real ones. It does not lose packets, and virtual time
@@ -34,13 +35,17 @@ type Links struct {
 	Rate func(host int) (mbps int)
 	// Between overrides Latency for packets from one host to another, by number.
 	Between func(from, to int) time.Duration
+	// Streams has bytes arrive in order instead of packets: a host takes a fraction of the
+	// memory, and nothing may be lost.
+	Streams bool
 }
 
 // Network is a simulated network. Its methods must be called one after the
 // other: endpoints of the simulation cannot be made in parallel.
 type Network struct {
-	sim   *simnet.Simnet
-	links Links
+	sim     *simnet.Simnet
+	streams *streams // or sim
+	links   Links
 }
 
 // NewNetwork starts a network, which ends with the test. Call it inside a
@@ -54,6 +59,9 @@ func NewNetwork(tb testing.TB, links Links) *Network {
 	if links.Mbps == 0 {
 		links.Mbps = 100
 	}
+	if links.Streams {
+		return &Network{streams: newStreams(links), links: links}
+	}
 	n := &Network{
 		sim:   &simnet.Simnet{LatencyFunc: links.latency, Logger: slog.New(slog.DiscardHandler)},
 		links: links,
@@ -64,20 +72,28 @@ func NewNetwork(tb testing.TB, links Links) *Network {
 }
 
 func (l Links) latency(packet *simnet.Packet) time.Duration {
+	return l.between(hostNumber(packet.From), hostNumber(packet.To))
+}
+
+func (l Links) between(from, to int) time.Duration {
 	if l.Between == nil {
 		return l.Latency
 	}
-	return l.Between(hostNumber(packet.From), hostNumber(packet.To))
+	return l.Between(from, to)
 }
 
-// hostNumber undoes [Network.Listen]: simnet.IntToPublicIPv4 counts in the last three
-// bytes from 1.
 func hostNumber(addr net.Addr) int {
 	udp, ok := addr.(*net.UDPAddr)
 	if !ok || udp.IP.To4() == nil {
 		return -1
 	}
-	ip := udp.IP.To4()
+	return hostOf(udp.IP)
+}
+
+// hostOf undoes [Network.Listen]: simnet.IntToPublicIPv4 counts in the last three
+// bytes from 1.
+func hostOf(address net.IP) int {
+	ip := address.To4()
 	return ((int(ip[1])<<16 | int(ip[2])<<8 | int(ip[3])) - 1) >> 8
 }
 
@@ -88,7 +104,11 @@ func (n *Network) Listen(i int) []string { return n.ListenIn(i, 0) }
 // ListenIn is the address of a further host (0 ≤ k < 255) in the block of host number
 // i, for peers that all belong to one owner. Its links are those of host i.
 func (n *Network) ListenIn(i, k int) []string {
-	return []string{fmt.Sprintf("/ip4/%s/udp/8000/quic-v1", simnet.IntToPublicIPv4(i<<8+k))}
+	form := "/ip4/%s/udp/8000/quic-v1"
+	if n.streams != nil {
+		form = "/ip4/%s/tcp/8000"
+	}
+	return []string{fmt.Sprintf(form, simnet.IntToPublicIPv4(i<<8+k))}
 }
 
 // Options put a host on the network; use them once for each host. Connections
@@ -105,9 +125,15 @@ func (n *Network) OptionsOf(i int) []libp2p.Option {
 }
 
 func (n *Network) options(mbps int) []libp2p.Option {
-	link := simnet.LinkSettings{BitsPerSecond: mbps * simlibp2p.OneMbps}
+	var links libp2p.Option
+	if n.streams != nil {
+		links = n.streams.option(mbps)
+	} else {
+		link := simnet.LinkSettings{BitsPerSecond: mbps * simlibp2p.OneMbps}
+		links = simlibp2p.QUICSimnet(n.sim, simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link})
+	}
 	return []libp2p.Option{
-		simlibp2p.QUICSimnet(n.sim, simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}),
+		links,
 		// It never comes to rest, and virtual time only passes when all rest.
 		libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.ResourceManager(&network.NullResourceManager{}),

@@ -1,11 +1,10 @@
 package store
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
+	"hash"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -48,6 +47,21 @@ type partial struct {
 	state   state
 	have    []bool
 	missing int
+
+	whole summing
+}
+
+// summing hashes the content while it comes, as far as it is here without a gap. A
+// goroutine does it that ends where the gap begins; whoever closes the download
+// waits for it.
+type summing struct {
+	mu   sync.Mutex // guards the fields below; taken after partial.mu
+	next int        // chunks that are hashed
+	// running is closed when the goroutine ends. Nobody but it uses sum, or, while there is none
+	// (nil), Commit.
+	running chan struct{}
+	err     error // why it ended before its time
+	sum     hash.Hash
 }
 
 type state int
@@ -98,7 +112,7 @@ func newPartial(s *Store, digest shared.Digest, size int64, chunkSize int, chunk
 	if size < 0 || chunkSize <= 0 || int64(len(chunks)) != chunksOf(size, chunkSize) {
 		return nil, shared.NewError(shared.ReasonInvalidArgument, "download of %s: %d bytes are not %d chunks of %d", digest, size, len(chunks), chunkSize)
 	}
-	p := &partial{store: s, digest: digest, size: size, chunkSize: chunkSize, sums: make([][sha256.Size]byte, len(chunks)), have: make([]bool, len(chunks)), missing: len(chunks)}
+	p := &partial{store: s, digest: digest, size: size, chunkSize: chunkSize, sums: make([][sha256.Size]byte, len(chunks)), have: make([]bool, len(chunks)), missing: len(chunks), whole: summing{sum: sha256.New()}}
 	for i, chunk := range chunks {
 		if _, err := shared.ParseDigest(string(chunk)); err != nil {
 			return nil, fmt.Errorf("download of %s: chunk %d: %w", digest, i, err)
@@ -222,8 +236,69 @@ func (p *partial) WriteChunk(i int, data []byte) error {
 	if p.state == filling && !p.have[i] {
 		p.have[i] = true
 		p.missing--
+		if p.whole.at() == i {
+			p.sumUp()
+		}
 	}
 	return nil
+}
+
+// at is the chunk that is hashed next.
+func (w *summing) at() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.next
+}
+
+// sumUp has the content hashed up to the next gap. The channel is closed when that is done.
+func (p *partial) sumUp() (done <-chan struct{}) {
+	w := &p.whole
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.running == nil {
+		ended := make(chan struct{})
+		w.running, w.err = ended, nil
+		go func() {
+			defer close(ended)
+			for buffer := make([]byte, min(int64(p.chunkSize), p.size)); ; {
+				data := p.nextChunk(buffer)
+				if data == nil {
+					return
+				}
+				_, _ = w.sum.Write(data) // a hash takes everything
+			}
+		}()
+	}
+	return w.running
+}
+
+// nextChunk reads the chunk that is hashed next. If it is not there, or cannot be read,
+// the goroutine that hashes has ended.
+func (p *partial) nextChunk(buffer []byte) []byte {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	w := &p.whole
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p.state == filling && w.next < len(p.have) && p.have[w.next] {
+		data := buffer[:p.lengthOf(w.next)]
+		if _, w.err = p.file.ReadAt(data, int64(w.next)*int64(p.chunkSize)); w.err == nil {
+			w.next++
+			return data
+		}
+	}
+	w.running = nil
+	return nil
+}
+
+// wait returns when nobody hashes.
+func (w *summing) wait() {
+	w.mu.Lock()
+	running := w.running
+	w.mu.Unlock()
+	if running != nil {
+		<-running
+	}
 }
 
 func (p *partial) write(i int, data []byte) error {
@@ -249,6 +324,9 @@ func (p *partial) write(i int, data []byte) error {
 // Other errors: INVALID_ARGUMENT while chunks are missing; STORAGE_FULL, STORAGE.
 // Committing again does nothing.
 func (p *partial) Commit() error {
+	// The disk and the processor can work at the same time.
+	synced := p.sync()
+	<-p.sumUp()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -259,13 +337,10 @@ func (p *partial) Commit() error {
 	case p.missing > 0:
 		return shared.NewError(shared.ReasonInvalidArgument, "finish download of %s: %d of %d chunks are missing", p.digest, p.missing, len(p.sums))
 	}
-	// The disk and the processor can work at the same time.
-	synced := make(chan error, 1)
-	go func() { synced <- p.file.Sync() }()
-	found, err := digestOf(context.Background(), io.NewSectionReader(p.file, 0, p.size))
-	if err := errors.Join(err, <-synced); err != nil {
+	if err := errors.Join(p.whole.err, <-synced); err != nil {
 		return p.store.failure(fmt.Sprintf("finish download of %s", p.digest), err)
 	}
+	found := shared.DigestFromSum([sha256.Size]byte(p.whole.sum.Sum(nil)))
 	if found != p.digest {
 		return errors.Join(
 			shared.NewError(shared.ReasonIntegrity, "finish download of %s: all chunks match, but the content is %s: its list of chunks is wrong", p.digest, found),
@@ -281,6 +356,22 @@ func (p *partial) Commit() error {
 		p.store.mu.Unlock()
 	}
 	return err
+}
+
+// sync writes the file to disk if all chunks are here, and holds p.mu shared meanwhile.
+func (p *partial) sync() <-chan error {
+	synced := make(chan error, 1)
+	p.mu.RLock() // given back by the goroutine
+	if p.state != filling || p.missing > 0 {
+		p.mu.RUnlock()
+		synced <- nil
+		return synced
+	}
+	go func() {
+		defer p.mu.RUnlock()
+		synced <- p.file.Sync()
+	}()
+	return synced
 }
 
 // forget makes sure that nobody joins p any more. s.mu is held.
@@ -332,6 +423,7 @@ func (p *partial) letGo() error {
 	if !last {
 		return nil
 	}
+	defer p.whole.wait() // it needs p.mu to end
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == filling {

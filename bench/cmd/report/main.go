@@ -19,7 +19,6 @@ import (
 
 func main() {
 	out := flag.String("out", filepath.Join("docs", "benchmarks"), "`folder` for the report")
-	made := flag.String("made-by", "`make bench`", "the `commands` that made the files")
 	flag.Usage = func() {
 		_, _ = fmt.Fprintln(flag.CommandLine.Output(), "usage: report [flags] FILE...\nFILEs that end in .jsonl are series, others what go test has printed.")
 		flag.PrintDefaults()
@@ -29,13 +28,13 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := run(context.Background(), *out, *made, flag.Args()); err != nil {
+	if err := run(context.Background(), *out, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out, made string, files []string) error {
+func run(ctx context.Context, out string, files []string) error {
 	results := report.NewResults()
 	for _, file := range files {
 		if err := results.ReadFile(file); err != nil {
@@ -45,7 +44,7 @@ func run(ctx context.Context, out, made string, files []string) error {
 	if len(results.Scenarios) == 0 {
 		return fmt.Errorf("no benchmark in %s", strings.Join(files, ", "))
 	}
-	about := report.About{Made: time.Now(), Commit: commit(ctx), Memory: memory(), Command: "go run ./bench/cmd/report", Programs: made}
+	about := report.About{Made: time.Now(), Commit: commit(ctx), Memory: memory(), Command: "go run ./bench/cmd/report"}
 	if err := write(filepath.Join(out, "REPORT.md"), about, results.Markdown); err != nil {
 		return err
 	}
