@@ -29,9 +29,10 @@ type Lookups struct {
 // closest is how many peers keep a record (k of Kademlia).
 const closest = 20
 
-// Model computes lookups on the links of a network of so many peers.
-func (r *Results) Model(network links.Links, seed uint64, peers int) Lookups {
-	family, size := r.largest(peers)
+// Model computes lookups on the links of a network of so many peers, from families of
+// scenarios that have such links.
+func (r *Results) Model(network links.Links, seed uint64, peers int, families []string) Lookups {
+	family, size := r.largest(peers, families)
 	if size == 0 {
 		return Lookups{Peers: peers}
 	}
@@ -69,8 +70,8 @@ func (r *Results) Model(network links.Links, seed uint64, peers int) Lookups {
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // largest is the largest network below a size in which lookups were measured.
-func (r *Results) largest(below int) (family string, size int) {
-	for _, f := range []string{lookups, moreLookup} {
+func (r *Results) largest(below int, families []string) (family string, size int) {
+	for _, f := range families {
 		for _, n := range r.Sizes(f) {
 			if n < below && n > size {
 				family, size = f, n
@@ -90,35 +91,44 @@ func (r *Results) series(scenario, name string) []float64 {
 	return nil
 }
 
-// topology is the network that was measured, by its name in the benchmarks' output.
-func (r *Results) topology() (network links.Links, seed uint64, ok bool) {
-	if len(r.Config["seed"]) != 1 || len(r.Config["links"]) != 1 {
+// topology draws the links that were measured, by their name in [Goals].
+func (r *Results) topology(name string) (network links.Links, seed uint64, ok bool) {
+	if len(r.Config["seed"]) != 1 {
 		return network, 0, false
 	}
 	seed, err := strconv.ParseUint(r.Config["seed"][0], 10, 64)
-	if err != nil {
+	switch {
+	case err != nil:
 		return network, 0, false
+	case name == uniformLinks:
+		return links.Uniform(seed), seed, true
 	}
-	for _, draw := range []func(uint64) links.Links{links.Internet, links.Uniform} {
-		if network = draw(seed); network.Name == r.Config["links"][0] {
-			return network, seed, true
-		}
-	}
-	return network, 0, false
+	network = links.Internet(seed)
+	return network, seed, slices.Equal(r.Config["links"], []string{network.Name})
 }
 
 // modelled writes what a network would take that was not simulated, and how the same
 // computation does at a size that was.
 func (r *Results) modelled(p *printer) {
-	network, seed, ok := r.topology()
-	if !ok {
-		return
+	type row struct {
+		Lookups
+		links    string
+		families []string
 	}
-	_, top := r.largest(1 << 30)
-	var rows []Lookups
-	for _, peers := range []int{top, 2000, 5000, 10_000} {
-		if m := r.Model(network, seed, peers); m.Measured && peers >= top && (len(rows) == 0 || peers > rows[len(rows)-1].Peers) {
-			rows = append(rows, m)
+	var rows []row
+	for _, on := range []row{{links: uniformLinks, families: []string{uniformLookup}}, {links: internetLinks, families: []string{lookups, moreLookup}}} {
+		network, seed, ok := r.topology(on.links)
+		_, top := r.largest(1<<30, on.families)
+		if !ok || top == 0 {
+			continue
+		}
+		for _, peers := range []int{top, 2000, 5000, 10_000} {
+			if peers != top && peers < 2*top {
+				continue
+			}
+			if on.Lookups = r.Model(network, seed, peers, on.families); on.Measured {
+				rows = append(rows, on)
+			}
 		}
 	}
 	if len(rows) == 0 {
@@ -126,10 +136,10 @@ func (r *Results) modelled(p *printer) {
 	}
 	p.line("## Lookups in larger networks, modelled\n")
 	p.line("**Not measured: computed** from the links and from what lookups took beyond their floors in the network that is named. A lookup has one hop: the peer table names all of the %d peers that are closest to a key. "+
-		"The model has complete tables (10,000 peers are about 8 MB in each) and nobody dead. The first row is a network that was measured, too, as a check.\n", closest)
-	p.line("| peers | from | cold p50 / p95 / p99 | warm p50 / p95 / p99 | measured cold | measured warm |\n|---|---|---|---|---|---|")
+		"The model has complete tables (10,000 peers are about 8 MB in each) and nobody dead. The first row of each kind of links is a network that was measured, too, as a check.\n", closest)
+	p.line("| links | peers | from | cold p50 / p95 / p99 | warm p50 / p95 / p99 | measured cold | measured warm |\n|---|---|---|---|---|---|---|")
 	for _, m := range rows {
-		p.line("| %d | %s | %s ms | %s ms | %s | %s |", m.Peers, m.From, percentiles(m.Cold), percentiles(m.Warm), r.measuredAt(m.Peers, "head-cold"), r.measuredAt(m.Peers, "head-warm"))
+		p.line("| %s | %d | %s | %s ms | %s ms | %s | %s |", m.links, m.Peers, m.From, percentiles(m.Cold), percentiles(m.Warm), r.measuredAt(m.families, m.Peers, "head-cold"), r.measuredAt(m.families, m.Peers, "head-warm"))
 	}
 	p.line("")
 }
@@ -143,8 +153,8 @@ func percentiles(sorted []float64) string {
 }
 
 // measuredAt are the percentiles of lookups in a network of a size, or a dash.
-func (r *Results) measuredAt(peers int, series string) string {
-	for _, family := range []string{lookups, moreLookup} {
+func (r *Results) measuredAt(families []string, peers int, series string) string {
+	for _, family := range families {
 		var texts []string
 		for _, percent := range []int{50, 95, 99} {
 			if value, ok := r.Value(fmt.Sprintf("%s/%d", family, peers), fmt.Sprintf("%s-p%d-ms", series, percent)); ok {

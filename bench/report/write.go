@@ -38,8 +38,8 @@ func (r *Results) Markdown(w io.Writer, about About) error {
 	p.line("* made by: %s\n", strings.Join(r.Config["made-by"], "; "))
 	p.line("## Goals\n")
 	p.line("The goals are those of DESIGN section 6; *floor* was computed on the same network in the same run. A verdict *at n* is about a smaller network than the goal's, and no pass; one that is *modelled* was computed from a smaller network.\n")
-	p.line("| what | peers | reference | goal | measured | floor | reached |")
-	p.line("|---|---|---|---|---|---|---|")
+	p.line("| what | links | peers | reference | goal | measured | floor | reached |")
+	p.line("|---|---|---|---|---|---|---|---|")
 	for _, g := range Goals() {
 		v := g.Judge(r)
 		measured, floor, relation := "-", g.FloorWhat, "≤"
@@ -59,7 +59,7 @@ func (r *Results) Markdown(w io.Writer, about About) error {
 		if g.AtLeast {
 			relation = "≥"
 		}
-		p.line("| %s | %s | %s | %s %s | %s | %s | %s |", g.What, orDash(g.Size), orDash(g.Reference), relation, quantity(g.Bound, unit), measured, floor, v)
+		p.line("| %s | %s | %s | %s | %s %s | %s | %s | %s |", g.What, orDash(g.Links), orDash(g.Size), orDash(g.Reference), relation, quantity(g.Bound, unit), measured, floor, v)
 	}
 	p.line("\n## What the simulation leaves out\n\n%s\n", omissions)
 	r.crossCheck(p)

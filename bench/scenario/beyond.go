@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ggen.dev/marketplace/bench/links"
 	"ggen.dev/marketplace/p2p"
 	"ggen.dev/marketplace/shared"
 )
@@ -28,16 +29,21 @@ func beyond() []Scenario {
 			all = append(all, Scenario{Name: fmt.Sprintf("beyond/%s/%d", name, peers), Set: set, World: world, Peers: peers, Streams: peers > packets, Run: run})
 		}
 	}
-	sized(Virtual, "propagation_streams", onStreams(propagation), 100, 1000)
-	sized(Virtual, "propagation", propagation, 100, 1000, 2000, 5000, 10_000)
+	sized(Virtual, "propagation_streams", onStreams(propagation), 100, 500)
+	sized(Virtual, "propagation", propagation, 100, 500, 1000, 2000, 5000, 10_000)
 	sized(Virtual, "lookup", dhtLookup(0), 2000, 5000, 10_000)
 	sized(Virtual, "bootstrap", bootstrap, 1000, 10_000)
+	// The links for which the goals are set: 20 to 100 ms between any two peers.
+	sized(Virtual, "propagation_uniform", uniform(propagation), 100, 1000)
+	sized(Virtual, "lookup_uniform", uniform(dhtLookup(0)), 100, 1000)
+	sized(Virtual, "dead_20_uniform", uniform(dhtLookup(20)), 50, 1000)
+	sized(Virtual, "bootstrap_uniform", uniform(bootstrap), 10, 100, 1000)
 	sized(Virtual, "memory", networkMemory(0), 1000)
-	sized(Virtual, "dead_10", dhtLookup(10), 50, 1000)
+	sized(Virtual, "dead_10", dhtLookup(10), 50, 500)
 	sized(Virtual, "dead_20", dhtLookup(20), 50, 1000)
-	sized(Virtual, "dead_30", dhtLookup(30), 50, 1000)
-	sized(Virtual, "churn", dhtChurn, 50, 1000)
-	sized(Virtual, "loss_1", lossy(0.01, propagation), 50, 1000)
+	sized(Virtual, "dead_30", dhtLookup(30), 50, 500)
+	sized(Virtual, "churn", dhtChurn, 50, 500)
+	sized(Virtual, "loss_1", lossy(0.01, propagation), 50, 500)
 	sized(Virtual, "partition", partition, 20, 200)
 	sized(Virtual, "light", light, 50, 1000, 10_000)
 	sized(Virtual, "flash_crowd", flashCrowd, 20, 500)
@@ -51,14 +57,12 @@ func beyond() []Scenario {
 	return all
 }
 
-// packets is the size of the largest networks that are simulated with QUIC, which takes
-// 3 to 6 MB a peer.
-const packets = 1000
-
-// onStreams is a scenario on the links of networks that are too large for packets.
-func onStreams(run func(r *Run)) func(r *Run) {
+// uniform is a scenario on links that no map has.
+func uniform(run func(r *Run)) func(r *Run) {
 	return func(r *Run) {
-		r.Links.Streams = true
+		streams := r.Links.Streams
+		r.Links = links.Uniform(r.Seed)
+		r.Links.Streams = streams
 		run(r)
 	}
 }

@@ -14,9 +14,13 @@ import (
 	"ggen.dev/marketplace/p2p/p2ptest"
 )
 
-// sparse is how many random peers a peer of a measured mesh dials: twice as many
-// connections, as a peer of a large network has.
-const sparse = 10
+// A peer of a measured mesh dials so many random peers, and has twice as many connections:
+// as a peer of a large network has, and where that does not fit into memory, half of it.
+const (
+	sparse     = 10
+	sparser    = 5
+	manySparse = 2000 // peers
+)
 
 // listener is a node that hears announcements.
 type listener struct {
@@ -32,10 +36,14 @@ type listener struct {
 func propagation(r *Run) {
 	random := r.random()
 	net := p2ptest.NewNetwork(r, r.Links.Network())
+	dials := sparse
+	if r.Scenario.Peers > manySparse {
+		dials = sparser
+	}
 	listeners, number := make([]*listener, r.Scenario.Peers), map[peer.ID]int{}
 	for i := range listeners {
 		cfg := net.Config(r, i, node.Config{DHTOptions: []dht.Option{dht.DisableAutoRefresh()}})
-		for range min(i, sparse) {
+		for range min(i, dials) {
 			cfg.Bootstrap = append(cfg.Bootstrap, listeners[random.IntN(i)].Addresses()...)
 		}
 		l := &listener{Node: p2ptest.Open(r, cfg), at: map[string]time.Time{}}

@@ -74,18 +74,17 @@ func (n *streams) option(mbps int) libp2p.Option {
 	)
 }
 
-// arrival is when bytes that are sent now have come through both hosts' links.
-func (n *streams) arrival(from, to *streamAddr, size int) time.Time {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	sent := n.through(direction{from.host, true}, from.mbps, time.Now(), size)
-	return n.through(direction{to.host, false}, to.mbps, sent.Add(n.links.between(from.host, to.host)), size)
+// sent is when bytes that a host sends now to another one are at that one's link.
+func (n *streams) sent(from, to *streamAddr, size int) time.Time {
+	return n.through(direction{from.host, true}, from.mbps, size).Add(n.links.between(from.host, to.host))
 }
 
-// through is when bytes that reach a link at a time have passed it. A link passes bytes in
-// the order in which they were sent, whatever arrives in between.
-func (n *streams) through(d direction, mbps int, at time.Time, size int) time.Time {
+// through is when bytes that reach a link now have passed it, in the order in which they came.
+func (n *streams) through(d direction, mbps, size int) time.Time {
 	const bit = float64(time.Microsecond) // at one Mbit/s
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	at := time.Now()
 	if free := n.free[d]; free.After(at) {
 		at = free
 	}
@@ -322,8 +321,9 @@ type stream struct {
 	ended    bool // nothing comes after what is unread
 	closed   bool
 	deadline time.Time
-	coming   []parcel  // in the order of their arrival
-	last     time.Time // when the last of them arrives
+	coming   []parcel  // in the order in which they were sent
+	received int       // of them that wait for this end's link, or pass it
+	last     time.Time // when the last of them is at this end's link
 }
 
 // parcel is what one write sent; empty: the end.
@@ -349,10 +349,12 @@ func (s *stream) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
+// headers is what IP and TCP add to each parcel, in bytes.
+const headers = 40
+
 // send has a parcel arrive at the other end, after all that were sent before.
 func (s *stream) send(p parcel) {
-	const headers = 40 // of IP and TCP
-	at := s.net.arrival(s.local, s.remote, len(p)+headers)
+	at := s.net.sent(s.local, s.remote, len(p)+headers)
 	to := s.other
 	to.mu.Lock()
 	defer to.mu.Unlock()
@@ -360,13 +362,23 @@ func (s *stream) send(p parcel) {
 		at = to.last
 	}
 	to.last, to.coming = at, append(to.coming, p)
-	time.AfterFunc(time.Until(at), to.arrive)
+	time.AfterFunc(time.Until(at), to.receive)
 }
 
-// arrive is called once for each parcel.
+// receive is called once for each parcel, when it has come to this end's link.
+func (s *stream) receive() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	through := s.net.through(direction{s.local.host, false}, s.local.mbps, len(s.coming[s.received])+headers)
+	s.received++
+	time.AfterFunc(time.Until(through), s.arrive)
+}
+
+// arrive is called once for each parcel, when it has passed the link.
 func (s *stream) arrive() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.received--
 	p := s.coming[0]
 	s.coming[0] = nil
 	s.coming = s.coming[1:]
