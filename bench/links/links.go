@@ -119,6 +119,34 @@ func Uniform(seed uint64) Links {
 	}
 }
 
+// betweenRegions are milliseconds one way between the regions of [Regions].
+var betweenRegions = [5][5]int{
+	{10, 35, 70, 110, 140},
+	{35, 10, 60, 95, 125},
+	{70, 60, 10, 50, 80},
+	{110, 95, 50, 10, 40},
+	{140, 125, 80, 40, 10},
+}
+
+// Regions is a network of five equal regions, 10 to 15 ms one way within one and 35 to 150 ms
+// between two, and 100 Mbit/s: the project's goals for lookups were set on it.
+func Regions(seed uint64) Links {
+	region := func(host int) int { return of(seed^0x66697665, host).IntN(len(betweenRegions)) }
+	return Links{
+		Name: "regions",
+		Delay: func(from, to int) time.Duration {
+			a, b := region(from), region(to)
+			spread := 10 * time.Millisecond
+			if a == b {
+				spread = 5 * time.Millisecond
+			}
+			return time.Duration(betweenRegions[a][b])*time.Millisecond + time.Duration(pair(seed, from, to).Int64N(int64(spread)))
+		},
+		Mbps: func(int) int { return 100 },
+		seed: seed,
+	}
+}
+
 // Never is how long a lost packet travels: longer than any simulation. Package simnet can
 // delay packets and not drop them.
 const Never = 1000 * time.Hour

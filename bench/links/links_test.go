@@ -14,7 +14,7 @@ func TestDelaysAreThoseOfAPlanet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
 		a, b := rapid.IntRange(0, 20_000).Draw(t, "a"), rapid.IntRange(0, 20_000).Draw(t, "b")
-		for _, l := range []links.Links{links.Internet(seed), links.Uniform(seed)} {
+		for _, l := range []links.Links{links.Internet(seed), links.Uniform(seed), links.Regions(seed)} {
 			there, back := l.Delay(a, b), l.Delay(b, a)
 			if there != back || there != l.Delay(a, b) {
 				t.Errorf("%s: %s there, %s back", l.Name, there, back)

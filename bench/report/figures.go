@@ -29,12 +29,15 @@ type Goal struct {
 const (
 	lookups       = "scalability/dht_lookup_scaling"
 	moreLookup    = "beyond/lookup"
+	regionsLookup = "beyond/lookup_regions"
 	uniformLookup = "beyond/lookup_uniform"
 	inMemory      = "none: this machine's work"
 )
 
-// The links that networks have: those for which the goals are set, and those of the published graph.
+// The links that networks have: those for which the goals are set, of which the first are for
+// lookups, and those of the published graph.
 const (
+	regionsLinks  = "five regions"
 	uniformLinks  = "20-100 ms"
 	internetLinks = "internet"
 )
@@ -47,29 +50,35 @@ func Goals() []Goal {
 		links    string
 		families []string
 		dead     string
-	}{{uniformLinks, []string{uniformLookup}, "beyond/dead_20_uniform"}, {internetLinks, []string{lookups, moreLookup}, "beyond/dead_20"}} {
-		goal := func(what, size, unit string, bound float64, families ...string) Goal {
-			return Goal{What: what, Links: on.links, Families: families, Size: size, Unit: "head-" + unit + "-ms", Bound: bound, Floor: "head-" + strings.Replace(unit, "-p", "-floor-p", 1) + "-ms"}
-		}
-		for _, size := range []string{"1000", "10000"} {
+		sizes    []string
+	}{
+		{regionsLinks, []string{regionsLookup}, "beyond/dead_20_regions", []string{"1000", "10000"}},
+		{uniformLinks, []string{uniformLookup}, "beyond/dead_20_uniform", []string{"1000"}},
+		{internetLinks, []string{lookups, moreLookup}, "beyond/dead_20", []string{"1000", "10000"}},
+	} {
+		for _, size := range on.sizes {
+			goal := func(what, unit string, bound float64, families ...string) Goal {
+				return Goal{What: what, Links: on.links, Families: families, Size: size, Unit: "head-" + unit + "-ms", Bound: bound, Floor: "head-" + strings.Replace(unit, "-p", "-floor-p", 1) + "-ms"}
+			}
 			modelled := func(what, unit string, bound float64, of func(l Lookups) float64) Goal {
-				g := goal(what, size, unit, bound, on.families...)
+				g := goal(what, unit, bound, on.families...)
 				g.Model = of
 				return g
+			}
+			library := func(what string, families ...string) Goal {
+				return Goal{What: what, Links: on.links, Families: families, Size: size, Unit: "head-library-p95-ms", Over: "head-cold-p95-ms", Bound: 3, AtLeast: true, FloorWhat: "-"}
 			}
 			goals = append(goals,
 				modelled("lookup, cold, p50", "cold-p50", 80, func(l Lookups) float64 { return scenario.Percentile(l.Cold, 50) }),
 				modelled("lookup, cold, p99", "cold-p99", 150, func(l Lookups) float64 { return scenario.Percentile(l.Cold, 99) }),
 				modelled("lookup, warm, p50", "warm-p50", 30, func(l Lookups) float64 { return scenario.Percentile(l.Warm, 50) }),
+				library("the library's p95 / ours", on.families...),
+				goal("lookup, 20 % dead, cold, p50", "cold-p50", 80, on.dead),
+				goal("lookup, 20 % dead, cold, p99", "cold-p99", 150, on.dead),
+				goal("lookup, 20 % dead, warm, p50", "warm-p50", 30, on.dead),
+				library("the library's p95 / ours, 20 % dead", on.dead),
 			)
 		}
-		goals = append(goals,
-			Goal{What: "the library's p95 / ours", Links: on.links, Families: on.families, Size: "1000", Unit: "head-library-p95-ms", Over: "head-cold-p95-ms", Bound: 3, AtLeast: true, FloorWhat: "-"},
-			goal("lookup, 20 % dead, cold, p50", "1000", "cold-p50", 80, on.dead),
-			goal("lookup, 20 % dead, cold, p99", "1000", "cold-p99", 150, on.dead),
-			goal("lookup, 20 % dead, warm, p50", "1000", "warm-p50", 30, on.dead),
-			Goal{What: "the library's p95 / ours, 20 % dead", Links: on.links, Families: []string{on.dead}, Size: "1000", Unit: "head-library-p95-ms", Over: "head-cold-p95-ms", Bound: 3, AtLeast: true, FloorWhat: "-"},
-		)
 	}
 	for i := range goals {
 		if strings.HasPrefix(goals[i].What, "lookup, cold") {

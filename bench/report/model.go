@@ -100,6 +100,8 @@ func (r *Results) topology(name string) (network links.Links, seed uint64, ok bo
 	switch {
 	case err != nil:
 		return network, 0, false
+	case name == regionsLinks:
+		return links.Regions(seed), seed, true
 	case name == uniformLinks:
 		return links.Uniform(seed), seed, true
 	}
@@ -116,7 +118,7 @@ func (r *Results) modelled(p *printer) {
 		families []string
 	}
 	var rows []row
-	for _, on := range []row{{links: uniformLinks, families: []string{uniformLookup}}, {links: internetLinks, families: []string{lookups, moreLookup}}} {
+	for _, on := range []row{{links: regionsLinks, families: []string{regionsLookup}}, {links: internetLinks, families: []string{lookups, moreLookup}}} {
 		network, seed, ok := r.topology(on.links)
 		_, top := r.largest(1<<30, on.families)
 		if !ok || top == 0 {

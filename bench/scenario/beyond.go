@@ -26,21 +26,25 @@ func beyond() []Scenario {
 			if peers > 100 {
 				set = Scale
 			}
-			all = append(all, Scenario{Name: fmt.Sprintf("beyond/%s/%d", name, peers), Set: set, World: world, Peers: peers, Streams: peers > packets, Run: run})
+			all = append(all, Scenario{Name: fmt.Sprintf("beyond/%s/%d", name, peers), Set: set, World: world, Peers: peers, Streams: peers > packets, Given: peers > told, Run: run})
 		}
 	}
 	sized(Virtual, "propagation_streams", onStreams(propagation), 100, 500)
 	sized(Virtual, "propagation", propagation, 100, 500, 1000, 2000, 5000, 10_000)
 	sized(Virtual, "lookup", dhtLookup(0), 2000, 5000, 10_000)
+	sized(Virtual, "lookup_given", given(dhtLookup(0)), 50, 100)
 	sized(Virtual, "bootstrap", bootstrap, 1000, 10_000)
-	// The links for which the goals are set: 20 to 100 ms between any two peers.
-	sized(Virtual, "propagation_uniform", uniform(propagation), 100, 1000)
-	sized(Virtual, "lookup_uniform", uniform(dhtLookup(0)), 100, 1000)
-	sized(Virtual, "dead_20_uniform", uniform(dhtLookup(20)), 50, 1000)
-	sized(Virtual, "bootstrap_uniform", uniform(bootstrap), 10, 100, 1000)
+	// The links for which the goals are set: 20 to 100 ms between any two peers, and for
+	// lookups five regions.
+	sized(Virtual, "propagation_uniform", on(links.Uniform, propagation), 100, 1000)
+	sized(Virtual, "bootstrap_uniform", on(links.Uniform, bootstrap), 10, 100, 1000)
+	sized(Virtual, "lookup_uniform", on(links.Uniform, dhtLookup(0)), 100, 1000)
+	sized(Virtual, "lookup_regions", on(links.Regions, dhtLookup(0)), 100, 1000, 10_000)
+	sized(Virtual, "dead_20_uniform", on(links.Uniform, dhtLookup(20)), 50, 1000)
+	sized(Virtual, "dead_20_regions", on(links.Regions, dhtLookup(20)), 50, 1000, 10_000)
 	sized(Virtual, "memory", networkMemory(0), 1000)
 	sized(Virtual, "dead_10", dhtLookup(10), 50, 500)
-	sized(Virtual, "dead_20", dhtLookup(20), 50, 1000)
+	sized(Virtual, "dead_20", dhtLookup(20), 50, 1000, 10_000)
 	sized(Virtual, "dead_30", dhtLookup(30), 50, 500)
 	sized(Virtual, "churn", dhtChurn, 50, 500)
 	sized(Virtual, "loss_1", lossy(0.01, propagation), 50, 500)
@@ -57,11 +61,11 @@ func beyond() []Scenario {
 	return all
 }
 
-// uniform is a scenario on links that no map has.
-func uniform(run func(r *Run)) func(r *Run) {
+// on is a scenario on other links than the run's.
+func on(draw func(seed uint64) links.Links, run func(r *Run)) func(r *Run) {
 	return func(r *Run) {
 		streams := r.Links.Streams
-		r.Links = links.Uniform(r.Seed)
+		r.Links = draw(r.Seed)
 		r.Links.Streams = streams
 		run(r)
 	}

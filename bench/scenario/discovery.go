@@ -10,6 +10,11 @@ import (
 // life is how long a network is looked at, in virtual time.
 const life = time.Minute
 
+// settled is how long a network is left alone before others join: what they need is there. A minute
+// after the start the peers would begin to list themselves, which takes the square of the
+// peers, and nobody who joins waits for it.
+const settled = 20 * time.Second
+
 // newcomers is how many peers join a network that has settled.
 const newcomers = 10
 
@@ -34,7 +39,7 @@ func bootstrap(r *Run) {
 			starting.Wait()
 			r.Took("bootstrap-all", time.Since(began))
 			n.connected()
-			<-time.After(life)
+			<-time.After(settled)
 
 			for range newcomers {
 				newcomer, known := len(n.engines), []int{0, r.Scenario.Peers / 2, r.Scenario.Peers - 1}

@@ -13,11 +13,11 @@ import (
 // forever is longer than any path.
 const forever = 1000 * time.Hour
 
-// answers are the round trips from a member to the living among the 20 peers that are
+// answers are the round trips from a member to the living among the 20 other peers that are
 // closest to a key, shortest first: one of the links, or two where it must be dialled.
-// No lookup can be faster than the first, and storing at all of them than the last.
-// A member that is one of them answers itself at once.
-func (r *Run) answers(m *member, members []*member, dead map[int]bool, key [32]byte) []time.Duration {
+// No question to the network is answered sooner than by the first, and nothing is stored at all
+// of them sooner than at the last. keeps tells whether the member is one of the closest, too.
+func (r *Run) answers(m *member, members []*member, dead map[int]bool, key [32]byte) (times []time.Duration, keeps bool) {
 	type near struct {
 		distance [32]byte
 		m        *member
@@ -31,12 +31,12 @@ func (r *Run) answers(m *member, members []*member, dead map[int]bool, key [32]b
 		all[i] = near{distance, other}
 	}
 	slices.SortFunc(all, func(a, b near) int { return slices.Compare(a.distance[:], b.distance[:]) })
-	var times []time.Duration
-	for _, n := range all[:min(20, len(all))] {
+	const closest = 20
+	self := slices.IndexFunc(all, func(n near) bool { return n.m == m })
+	others := slices.Delete(all, self, self+1)
+	for _, n := range others[:min(closest, len(others))] {
 		trip := 2 * r.Links.Delay(m.number, n.m.number)
 		switch {
-		case n.m == m:
-			times = append(times, 0)
 		case dead[n.m.number]:
 		case m.Host().Network().Connectedness(n.m.PeerID()) == network.Connected:
 			times = append(times, trip)
@@ -45,7 +45,7 @@ func (r *Run) answers(m *member, members []*member, dead map[int]bool, key [32]b
 		}
 	}
 	slices.Sort(times)
-	return times
+	return times, self < closest
 }
 
 // shortest are the least times in which a message gets from one host to each other one

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	record "github.com/libp2p/go-libp2p-record"
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/multiformats/go-multihash"
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -37,37 +39,49 @@ const (
 // member is a peer without an engine: all that finds things in the network.
 type member struct {
 	*node.Node
-	*overlay.Overlay
-	number int
-	net    *p2ptest.Network
+	number  int
+	net     *p2ptest.Network
+	routing *routing.Router
+	overlay *overlay.Overlay // nil: it was given its peer table
 }
 
-// members builds a network of peers that know each other.
-func (r *Run) members(count int) []*member {
+// members builds a network of peers that know each other: because they have told each other
+// until every peer table was complete, or in large networks because they are given that.
+func (r *Run) members(count int) (members []*member, given *atlas) {
 	random := r.random()
+	keys := make([]crypto.PrivKey, count)
+	for i := range keys { // before anything runs that draws from the same source of keys
+		keys[i] = p2ptest.Identity(r)
+	}
 	net := p2ptest.NewNetwork(r, r.Links.Network())
-	members := make([]*member, count)
+	if r.Scenario.Given {
+		given = &atlas{links: r.Links}
+	}
+	members = make([]*member, count)
 	for i := range members {
 		var bootstrap []string
 		for range min(i, acquaintances) {
 			bootstrap = append(bootstrap, members[random.IntN(i)].Addresses()...)
 		}
-		members[i] = r.member(net, i, bootstrap)
+		members[i] = r.member(net, i, keys[i], bootstrap, given)
 	}
 	<-time.After(10 * time.Second)
+	if given != nil {
+		given.complete(random)
+		return members, given
+	}
 	r.each(members, func(m *member) { // the light join of the library: one look at one's own place
 		_, _ = m.DHT().GetClosestPeers(r.Context(), string(m.PeerID()))
 	})
 	<-time.After(learning)
 	p2ptest.Eventually(r, "complete peer tables", func() bool {
-		return !slices.ContainsFunc(members, func(m *member) bool { return m.Table().Size() < count })
+		return !slices.ContainsFunc(members, func(m *member) bool { return m.overlay.Table().Size() < count })
 	})
-	return members
+	return members, nil
 }
 
-// member opens host number i.
-func (r *Run) member(net *p2ptest.Network, i int, bootstrap []string) *member {
-	key := p2ptest.Identity(r)
+// member opens host number i, with a peer table of its own unless it is given one.
+func (r *Run) member(net *p2ptest.Network, i int, key crypto.PrivKey, bootstrap []string, given *atlas) *member {
 	n, err := node.Open(r.Context(), net.Config(r, i, node.Config{
 		Identity: key, DHTServer: true, Bootstrap: bootstrap,
 		Validators: map[string]record.Validator{routing.HeadNamespace: routing.HeadValidator(heads{})},
@@ -76,21 +90,33 @@ func (r *Run) member(net *p2ptest.Network, i int, bootstrap []string) *member {
 	if err != nil {
 		r.Fatal(err)
 	}
-	o, err := overlay.Open(n, overlay.Config{
-		Identity: key, Heads: heads{},
-		// Simulated hosts have addresses one after the other: no network block of theirs has an owner.
-		Table: peertable.Config{PerNetwork: -1},
-	})
+	m := &member{Node: n, number: i, net: net}
+	var above io.Closer
+	if given == nil {
+		m.overlay, err = overlay.Open(n, overlay.Config{
+			Identity: key, Heads: heads{},
+			// Simulated hosts have addresses one after the other: no network block of theirs has an owner.
+			Table: peertable.Config{PerNetwork: -1},
+		})
+		if err == nil {
+			m.routing, above = m.overlay.Routing(), m.overlay
+		}
+	} else {
+		m.routing, err = routing.New(n.DHT(), routing.Config{
+			Heads: heads{}, Values: n.Values(), Protocol: n.DHTProtocol(), Directory: given.add(m),
+		})
+		above = m.routing
+	}
 	if err != nil {
 		r.Fatal(errors.Join(err, n.Close()))
 	}
 	n.Start()
 	r.Cleanup(func() {
-		if err := errors.Join(o.Close(), n.Close()); err != nil {
+		if err := errors.Join(above.Close(), n.Close()); err != nil {
 			r.Errorf("close peer %d: %v", i, err)
 		}
 	})
-	return &member{n, o, i, net}
+	return m
 }
 
 // random is the source of this run's choices.

@@ -55,6 +55,9 @@ type Scenario struct {
 	// Streams has simulated links carry streams of bytes instead of packets, for networks
 	// that are too large for QUIC.
 	Streams bool
+	// Given has members begin with complete peer tables instead of telling each other, for
+	// networks in which that would take hours.
+	Given bool
 	// Run sets up, and measures in a loop of [Run.Loop].
 	Run func(r *Run)
 }
