@@ -37,7 +37,9 @@ func read(t *testing.T, texts ...string) *report.Results {
 // goal is one on published links, if there are such.
 func goal(t *testing.T, what, size string) report.Goal {
 	t.Helper()
-	i := slices.IndexFunc(report.Goals(), func(g report.Goal) bool { return g.What == what && g.Size == size && (g.Links == "" || g.Links == "internet") })
+	i := slices.IndexFunc(report.Goals(), func(g report.Goal) bool {
+		return g.What == what && g.Size == size && (g.Links == "" || g.Links == "internet")
+	})
 	if i < 0 {
 		t.Fatalf("there is no goal %q at %q", what, size)
 	}

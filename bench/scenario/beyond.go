@@ -53,8 +53,9 @@ func beyond() []Scenario {
 	sized(Virtual, "flash_crowd", flashCrowd, 20, 500)
 	sized(Virtual, "zipf", zipf, 10)
 	sized(Virtual, "soak", soak(10*time.Minute), 10)
-	sized(Virtual, "soak_2h", soak(2*time.Hour), 200)
+	all = append(all, Scenario{Name: "beyond/soak_2h/50", Set: Scale, World: Virtual, Peers: 50, Run: soak(2 * time.Hour)})
 	sized(Real, "cli_start", cliStart, 1)
+	all = append(all, Scenario{Name: "beyond/throughput/64MiB", Set: Full, World: Real, Run: throughput(64 << 20)})
 	sized(Virtual, "crosscheck_simulated", simulated, 10, 20, 50)
 	sized(Real, "crosscheck_processes", processes, 10, 20, 50)
 	all = append(all, Scenario{Name: "beyond/search_large/100000", Set: Full, World: Real, Run: largeIndex(100_000)})
@@ -104,7 +105,7 @@ func partition(r *Run) {
 }
 
 // light measures searches of light peers, of which there are nine for every ten; the
-// others answer for them.
+// others answer for them. Then full peers join.
 func light(r *Run) {
 	const packages = 200
 	random := r.random()
@@ -124,7 +125,7 @@ func light(r *Run) {
 	for len(n.engines) < r.Scenario.Peers {
 		n.open(p2p.Config{Light: true}, random.IntN(full), random.IntN(full))
 	}
-	<-time.After(life)
+	<-time.After(settled)
 	r.Report("MiB/light-peer", float64(inUse()-before)/float64(r.Scenario.Peers-full)/(1<<20))
 	for r.Loop() {
 		asking := full + random.IntN(r.Scenario.Peers-full)
@@ -143,6 +144,7 @@ func light(r *Run) {
 		}
 		<-time.After(time.Second) // people think between two searches
 	}
+	n.join(words(random), func() []int { return []int{random.IntN(full), random.IntN(full), random.IntN(full)} })
 }
 
 // flashCrowd publishes a package of 1 MiB, and all peers install it in the same moment.

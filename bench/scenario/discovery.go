@@ -21,8 +21,6 @@ const newcomers = 10
 // bootstrap starts all peers of a network at once with the address of the first one, and
 // measures for each of them how long it takes until its first search is answered with a
 // package that the first one has. Then more peers join the network that has settled.
-// The floor of a joining peer is three round trips to the nearest of those it knows: the
-// handshake, the catalogue's difference, and what is missing.
 func bootstrap(r *Run) {
 	const name = "first-package"
 	for r.Loop() {
@@ -41,15 +39,22 @@ func bootstrap(r *Run) {
 			n.connected()
 			<-time.After(settled)
 
-			for range newcomers {
-				newcomer, known := len(n.engines), []int{0, r.Scenario.Peers / 2, r.Scenario.Peers - 1}
-				floor := forever
-				for _, k := range known {
-					floor = min(floor, 6*r.Links.Delay(newcomer, k))
-				}
-				r.Took("join-floor", floor)
-				r.Took("join", n.usable(n.open(p2p.Config{}, known...), name))
-			}
+			n.join(name, func() []int { return []int{0, r.Scenario.Peers / 2, r.Scenario.Peers - 1} })
 		})
+	}
+}
+
+// join has peers join a network one after the other, each of which knows some others, and
+// measures how long it takes until a search of theirs finds something. The floor is three round
+// trips to the nearest of those it knows: the handshake, the catalogue's difference, and what
+// is missing.
+func (n *peers) join(text string, acquaintances func() []int) {
+	for range newcomers {
+		newcomer, known, floor := len(n.engines), acquaintances(), forever
+		for _, k := range known {
+			floor = min(floor, 6*n.r.Links.Delay(newcomer, k))
+		}
+		n.r.Took("join-floor", floor)
+		n.r.Took("join", n.usable(n.open(p2p.Config{}, known...), text))
 	}
 }

@@ -13,9 +13,11 @@ import (
 // cover the round trip, or the link rests between answers, and should not exceed
 // that by much, or a peer that turns slow holds pieces that others could fetch.
 const (
-	firstWindow = 4 * MaxRange // before anything is measured: 10 Mbit/s at 800 ms
-	minWindow   = 2 * MaxRange // a chunk that is being sent, one behind it
-	maxWindow   = 16 * MaxRange
+	// minWindow is also where it begins: 10 Mbit/s at 800 ms. It is never less, because the first
+	// answers come while the congestion window grows, which what they tell of the pace would
+	// end: with half of it 10 MB take 2.48 instead of 2.37 s at 90 ms and 50 Mbit/s.
+	minWindow = 4 * MaxRange
+	maxWindow = 16 * MaxRange
 
 	// maxAsked bounds the pieces of a window: small ones cost the server a read each.
 	maxAsked = 64
@@ -97,7 +99,7 @@ func (w *worker) measure(a asked, arrived, now time.Time) {
 // window is one and a half times what fits into a round trip, and a chunk.
 func (w *worker) window() int {
 	if w.pace == 0 {
-		return firstWindow
+		return minWindow
 	}
 	fits := 1.5 * w.roundTrip.Seconds() / w.pace
 	return int(min(max(MaxRange+fits, minWindow), maxWindow))
