@@ -21,16 +21,18 @@ type About struct {
 
 // omissions is what the simulation leaves out.
 const omissions = `Virtual time counts no computing: a figure of a simulated network is what links and protocols take, and is the same on every machine. Left out are contention for
-processors, queues of the kernel, NAT, routes that change, and links whose delay varies. Links are QUIC up to 1,000 peers. Bandwidth is that of each host's own link. The published delays
+processors, queues of the kernel, NAT, routes that change, and links whose delay varies. Links are QUIC up to 500 peers. Bandwidth is that of each host's own link. The published delays
 are one way, and longer than most measured ones; within a region they are 2 to 7 ms. Packets are lost only where a scenario says so.
-Networks of more than 1,000 peers, and the scenarios named *streams*, have TLS 1.3 and yamux on streams of bytes instead of QUIC's packets: as many round trips, no congestion control, a
-fraction of the memory. What was not measured at a size is not in the tables, but for what is called *modelled*.`
+Networks of more than 500 peers, and the scenarios named *streams*, have TLS 1.3 and yamux on streams of bytes instead of QUIC's packets: as many round trips, no congestion control, a
+fraction of the memory. Up to 100 peers tell each other of all in every scenario; in lookups of more than that, and in scenarios named *given*, each begins with the peer table, the coordinates and the
+routing table that it would have learned, all of which share one: 500 peers did not fill their tables in 10 core-minutes. Hosts, connections, records and lookups are the real ones at every size.
+What was not measured at a size is not in the tables, but for what is called *modelled*.`
 
 // Markdown writes the report as a page of the documentation.
 func (r *Results) Markdown(w io.Writer, about About) error {
 	p := &printer{w: w}
 	p.line("# What the benchmarks have measured\n")
-	p.line("Written by `%s` from the benchmarks' own output; no number and no verdict here was typed. Plots: [report.html](report.html).\n", about.Command)
+	p.line("Written by `%s` from the benchmarks' own output; no number and no verdict here was typed. Plots: [report.html](report.html). What the processor does in the hot paths, and what was done about it: [profiles.md](profiles.md).\n", about.Command)
 	p.line("* %s, commit %s, made %s", strings.Join(slices.Concat(r.Config["cpu"], []string{about.Memory}, r.Config["go"], r.Config["goos"], r.Config["goarch"]), ", "), about.Commit, about.Made.UTC().Format("2006-01-02"))
 	for _, key := range []string{"set", "seed", "links", "benchtime"} {
 		p.line("* %s: %s", key, strings.Join(r.Config[key], "; "))
