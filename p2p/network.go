@@ -41,7 +41,11 @@ func (e *Engine) judge(ctx context.Context, from peer.ID, data []byte) gossip.Ve
 	if err != nil {
 		return gossip.Reject
 	}
-	v, err := u.Verify(time.Now())
+	var v publisher.Verified
+	given, err := e.catalog.Chain(u.Roots)
+	if err == nil {
+		v, err = u.VerifyUnder(given, time.Now())
+	}
 	switch {
 	case errors.Is(err, publisher.ErrInvalid):
 		return gossip.Reject
@@ -74,7 +78,7 @@ func (e *Engine) hear(ctx context.Context, from peer.ID, data []byte) {
 	if !errors.Is(err, publisher.ErrGap) {
 		return
 	}
-	chain, err := publisher.ParseChain(u.Roots)
+	chain, err := e.catalog.Chain(u.Roots)
 	if err != nil {
 		return
 	}

@@ -140,7 +140,7 @@ type Change struct {
 // quarantined: what was verified stays, everything more is ErrStale),
 // LIMIT_EXCEEDED, STORAGE, or STORAGE_FULL. Only ErrInvalid is the sender's fault.
 func (c *Catalog) Apply(u publisher.Update) (Change, error) {
-	chain, err := publisher.ParseChain(u.Roots)
+	chain, err := c.Chain(u.Roots)
 	if err != nil {
 		return Change{}, err
 	}
@@ -183,6 +183,16 @@ func (c *Catalog) Apply(u publisher.Update) (Change, error) {
 		return Change{}, err
 	}
 	return Change{Publisher: chain.ID, Releases: added, Packages: touched, Complete: ext.Log.Complete()}, nil
+}
+
+// Chain verifies a chain of root documents, which is quick if it is held already. Errors:
+// publisher.ErrInvalid, ErrStale.
+func (c *Catalog) Chain(signed [][]byte) (publisher.Chain, error) {
+	return publisher.RecallChain(signed, func(id shared.PublisherID) publisher.Chain {
+		c.mu.RLock()
+		defer c.mu.RUnlock()
+		return c.logs[id].Chain
+	})
 }
 
 func (c *Catalog) log(id shared.PublisherID) (l publisher.Log, quarantined string, count int) {

@@ -182,7 +182,7 @@ func (b logBucket) extend(old publisher.Log, ext publisher.Extension, now time.T
 	// Both only ever grow at the end: full pages save a third of the file.
 	entries.FillPercent, hashes.FillPercent = 1, 1
 	for i, raw := range ext.Raw {
-		value := append(binary.BigEndian.AppendUint64(nil, uint64(now.Unix())), raw...)
+		value := append(binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(raw)), uint64(now.Unix())), raw...)
 		if err := entries.Put(indexKey(old.Size+int64(i)), value); err != nil {
 			return err
 		}

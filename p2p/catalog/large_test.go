@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"ggen.dev/marketplace/p2p/catalog"
@@ -100,6 +101,27 @@ func BenchmarkApply10000(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+	}
+}
+
+// BenchmarkApplyOne takes an announcement of one release, of a log that is known, without
+// the time of the disk.
+func BenchmarkApplyOne(b *testing.B) {
+	_, updates := bulk(b, 1_000, 1)
+	var c *catalog.Catalog
+	i := 0
+	for b.Loop() {
+		if i%len(updates) == 0 {
+			b.StopTimer()
+			var db *bbolt.DB
+			c, db = openAt(b, filepath.Join(b.TempDir(), "market.db"))
+			db.NoSync = true
+			b.StartTimer()
+		}
+		if _, err := c.Apply(updates[i%len(updates)]); err != nil {
+			b.Fatal(err)
+		}
+		i++
 	}
 }
 

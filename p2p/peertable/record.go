@@ -127,22 +127,28 @@ func Seal(key crypto.PrivKey, rec Record) ([]byte, error) {
 // Open parses and verifies a sealed record. Whether it is too old is the table's
 // business.
 func Open(sealed []byte) (Record, error) {
+	rec, _, err := open(sealed)
+	return rec, err
+}
+
+// open is [Open], and gives what was signed, too.
+func open(sealed []byte) (_ Record, signed []byte, err error) {
 	if len(sealed) == 0 || len(sealed) > MaxRecord {
-		return Record{}, fmt.Errorf("a peer record of %d bytes; 1 to %d are allowed", len(sealed), MaxRecord)
+		return Record{}, nil, fmt.Errorf("a peer record of %d bytes; 1 to %d are allowed", len(sealed), MaxRecord)
 	}
 	var p payload
 	envelope, err := record.ConsumeTypedEnvelope(sealed, &p)
 	if err != nil {
-		return Record{}, fmt.Errorf("open peer record: %w", err)
+		return Record{}, nil, fmt.Errorf("open peer record: %w", err)
 	}
 	if string(envelope.PayloadType) != codec {
-		return Record{}, fmt.Errorf("open peer record: it is of type %q", envelope.PayloadType)
+		return Record{}, nil, fmt.Errorf("open peer record: it is of type %q", envelope.PayloadType)
 	}
 	if envelope.PublicKey.Type() != crypto.Ed25519 {
-		return Record{}, errors.New("open peer record: the key is not Ed25519")
+		return Record{}, nil, errors.New("open peer record: the key is not Ed25519")
 	}
 	if p.Peer, err = peer.IDFromPublicKey(envelope.PublicKey); err != nil {
-		return Record{}, fmt.Errorf("open peer record: %w", err)
+		return Record{}, nil, fmt.Errorf("open peer record: %w", err)
 	}
-	return p.Record, nil
+	return p.Record, envelope.RawPayload, nil
 }

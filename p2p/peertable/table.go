@@ -11,6 +11,7 @@ package peertable
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -22,7 +23,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/record"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"ggen.dev/marketplace/p2p/coordinate"
@@ -83,6 +83,7 @@ type Table struct {
 	mu     sync.RWMutex // guards the fields below
 	peers  map[peer.ID]*entry
 	byKey  map[[32]byte]*entry
+	places []place // of all peers, in no order: what [Table.Closest] looks through
 	blocks map[netip.Prefix]int
 	// refused are records that found no place, by the peer's key: when they were made.
 	refused map[[32]byte]int64
@@ -93,11 +94,20 @@ type entry struct {
 	id        peer.ID
 	key       [32]byte // its place in the DHT's space
 	sealed    []byte
+	signed    []byte // the part of sealed that has the addresses
+	place     int    // in Table.places
 	made      time.Time
 	at        coordinate.Point
 	blocks    []netip.Prefix
 	measured  time.Duration // smoothed round trip; 0: never measured
 	deadUntil time.Time
+}
+
+// place is the first 8 bytes of a peer's key, which decide about what is closest but for
+// one pair in 2^64.
+type place struct {
+	key uint64
+	e   *entry
 }
 
 // New makes an empty table for the node self.
@@ -126,7 +136,7 @@ func Key(p peer.ID) [32]byte { return sha256.Sum256([]byte(p)) }
 // Errors: [ErrOld], [ErrEarly] and [ErrCrowded], which an honest peer can cause; any
 // other means that the record is forged or makes no sense.
 func (t *Table) Put(sealed []byte) (Record, error) {
-	rec, err := Open(sealed)
+	rec, signed, err := open(sealed)
 	if err != nil {
 		return Record{}, err
 	}
@@ -144,6 +154,8 @@ func (t *Table) Put(sealed []byte) (Record, error) {
 		return rec, ErrOld
 	}
 	e := &entry{id: rec.Peer, key: Key(rec.Peer), sealed: bytes.Clone(sealed), made: rec.Made, at: rec.At, blocks: netblock.Of(rec.Addrs)}
+	at := bytes.Index(e.sealed, signed) // wherever the same bytes are
+	e.signed = e.sealed[at : at+len(signed)]
 	if old != nil {
 		e.measured = old.measured
 		t.drop(old) // its places are the first that the new one may take
@@ -164,6 +176,8 @@ func (t *Table) Put(sealed []byte) (Record, error) {
 
 func (t *Table) add(e *entry) {
 	t.peers[e.id], t.byKey[e.key] = e, e
+	e.place = len(t.places)
+	t.places = append(t.places, place{binary.BigEndian.Uint64(e.key[:]), e})
 	for _, b := range e.blocks {
 		t.blocks[b]++
 	}
@@ -181,6 +195,10 @@ func (t *Table) refuse(e *entry) {
 func (t *Table) drop(e *entry) {
 	delete(t.peers, e.id)
 	delete(t.byKey, e.key)
+	last := len(t.places) - 1
+	t.places[e.place] = t.places[last]
+	t.places[e.place].e.place = e.place
+	t.places = slices.Delete(t.places, last, last+1)
 	for _, b := range e.blocks {
 		if t.blocks[b]--; t.blocks[b] == 0 {
 			delete(t.blocks, b)
@@ -243,7 +261,7 @@ type Candidate struct {
 
 // Closest are the count peers whose keys are closest to a place in the DHT's space,
 // the closest first, without this node and without those that are [Table.Unreachable]
-// now. 10,000 peers take about 0.1 ms.
+// now. 10,000 peers take less than 0.1 ms.
 func (t *Table) Closest(key [32]byte, count int) []Candidate {
 	if count <= 0 {
 		return nil
@@ -251,28 +269,19 @@ func (t *Table) Closest(key [32]byte, count int) []Candidate {
 	now := t.cfg.Now()
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	// The first 8 bytes decide, but for one pair in 2^64.
 	type near struct {
 		distance uint64
 		e        *entry
 	}
-	place := binary.BigEndian.Uint64(key[:])
+	target := binary.BigEndian.Uint64(key[:])
 	best := make([]near, 0, count+1)
-	for _, e := range t.peers {
-		distance := place ^ binary.BigEndian.Uint64(e.key[:])
-		if len(best) == count && distance >= best[count-1].distance || e.id == t.self || now.Before(e.deadUntil) {
+	for _, p := range t.places {
+		distance := target ^ p.key
+		if len(best) == count && distance >= best[count-1].distance || p.e.id == t.self || now.Before(p.e.deadUntil) {
 			continue
 		}
-		at, _ := slices.BinarySearchFunc(best, distance, func(n near, d uint64) int {
-			switch {
-			case n.distance < d:
-				return -1
-			case n.distance > d:
-				return 1
-			}
-			return 0
-		})
-		best = slices.Insert(best, at, near{distance, e})
+		at, _ := slices.BinarySearchFunc(best, distance, func(n near, d uint64) int { return cmp.Compare(n.distance, d) })
+		best = slices.Insert(best, at, near{distance, p.e})
 		best = best[:min(len(best), count)]
 	}
 	candidates := make([]Candidate, len(best))
@@ -285,8 +294,8 @@ func (t *Table) Closest(key [32]byte, count int) []Candidate {
 func (e *entry) candidate() Candidate {
 	c := Candidate{Peer: e.id, Measured: e.measured, At: e.at}
 	var p payload
-	if envelope, err := record.UnmarshalEnvelope(e.sealed); err == nil && p.UnmarshalRecord(envelope.RawPayload) == nil {
-		c.Addrs = p.Addrs // verified before it was taken
+	if p.UnmarshalRecord(e.signed) == nil { // verified before it was taken
+		c.Addrs = p.Addrs
 	}
 	return c
 }

@@ -253,7 +253,8 @@ func FuzzRestore(f *testing.F) {
 	})
 }
 
-// BenchmarkClosest is a lookup's first step with 10,000 known peers.
+// BenchmarkClosest is a lookup's first step with 10,000 known peers: 20 for a walk to
+// begin with, and the 60 that a lookup takes.
 func BenchmarkClosest(b *testing.B) {
 	table := peertable.New("self", peertable.Config{})
 	for i := range 10_000 {
@@ -261,9 +262,45 @@ func BenchmarkClosest(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	for b.Loop() {
-		if len(table.Closest(peertable.Key(peer.ID(fmt.Sprint(b.N))), 20)) != 20 {
-			b.Fatal("not found")
-		}
+	for _, count := range []int{20, 60} {
+		b.Run(fmt.Sprint(count), func(b *testing.B) {
+			i := 0
+			for b.Loop() {
+				if i++; len(table.Closest(peertable.Key(peer.ID(fmt.Sprint(i))), count)) != count {
+					b.Fatal("not found")
+				}
+			}
+		})
 	}
+}
+
+// BenchmarkPut is what a peer's record costs that comes by gossip: one that is news, and
+// one that is here already.
+func BenchmarkPut(b *testing.B) {
+	s, now := newSomeone(b), time.Now()
+	addrs := []string{"/ip4/8.8.8.8/tcp/4001", "/ip4/8.8.8.8/udp/4001/quic-v1", "/ip6/2a00::1/udp/4001/quic-v1"}
+	b.Run("news", func(b *testing.B) {
+		records := make([][]byte, 3600)
+		for i := range records {
+			records[i] = s.record(b, now.Add(time.Duration(i-len(records))*time.Second), addrs...)
+		}
+		table, i := peertable.New("self", peertable.Config{}), 0
+		for b.Loop() {
+			if i%len(records) == 0 {
+				table = peertable.New("self", peertable.Config{})
+			}
+			if _, err := table.Put(records[i%len(records)]); err != nil {
+				b.Fatal(err)
+			}
+			i++
+		}
+	})
+	b.Run("known", func(b *testing.B) {
+		table, sealed := peertable.New("self", peertable.Config{}), s.record(b, now, addrs...)
+		for b.Loop() {
+			if _, err := table.Put(sealed); err != nil && !errors.Is(err, peertable.ErrOld) {
+				b.Fatal(err)
+			}
+		}
+	})
 }

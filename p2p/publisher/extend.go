@@ -90,6 +90,9 @@ func gap(chain Chain, from int64) error {
 
 // newestChain is the longer one of the chain that is held and the update's.
 func newestChain(held Chain, u Update) (Chain, error) {
+	if held.Is(u.Roots) {
+		return held, nil // verified before
+	}
 	chain, err := ParseChain(u.Roots)
 	switch {
 	case err != nil:
@@ -149,6 +152,7 @@ type overlay struct {
 // grow computes the tree of the update: the first From entries are those held.
 func grow(held tlog.HashReader, u Update) (*overlay, error) {
 	tree := &overlay{base: held, from: tlog.StoredHashCount(u.From)}
+	tree.added = make([]tlog.Hash, 0, tlog.StoredHashCount(u.From+int64(len(u.Entries)))-tree.from)
 	for i, raw := range u.Entries {
 		hashes, err := tlog.StoredHashes(u.From+int64(i), raw, tree)
 		if err != nil {

@@ -24,7 +24,8 @@ func scanKeys(data []byte, deep bool) error {
 	if len(data) == 0 || data[0] != '{' {
 		return errors.New("not a JSON object")
 	}
-	var levels []level
+	var room [2 * maxKeys][]byte // for the keys of all open objects, mostly
+	levels, keys := make([]level, 0, maxDepth), room[:0]
 	for i := 0; i < len(data); i++ {
 		switch data[i] {
 		case '{', '[':
@@ -32,8 +33,9 @@ func scanKeys(data []byte, deep bool) error {
 				return fmt.Errorf("nested deeper than %d", maxDepth)
 			}
 			object := data[i] == '{'
-			levels = append(levels, level{object: object, atKey: object})
+			levels = append(levels, level{object: object, atKey: object, keys: len(keys)})
 		case '}', ']':
+			keys = keys[:levels[len(levels)-1].keys]
 			levels = levels[:len(levels)-1]
 		case ',':
 			top := &levels[len(levels)-1]
@@ -41,9 +43,11 @@ func scanKeys(data []byte, deep bool) error {
 		case '"':
 			end := endOfString(data, i)
 			if top := &levels[len(levels)-1]; top.atKey && (deep || len(levels) == 1) {
-				if err := top.take(data[i+1 : end]); err != nil {
+				key := data[i+1 : end]
+				if err := checkKey(key, keys[top.keys:]); err != nil {
 					return err
 				}
+				keys = append(keys, key)
 			}
 			levels[len(levels)-1].atKey = false
 			i = end
@@ -64,7 +68,7 @@ func strictJSON(data []byte, into any) error {
 type level struct {
 	object bool
 	atKey  bool // the next string is a key
-	keys   [][]byte
+	keys   int  // how many were taken when it began
 }
 
 // endOfString is the index of the quote that closes the one at start.
@@ -80,18 +84,19 @@ func endOfString(data []byte, start int) int {
 	return len(data) - 1 // not in valid JSON
 }
 
-func (l *level) take(key []byte) error {
+// checkKey tells whether an object that has the others can have a key.
+func checkKey(key []byte, others [][]byte) error {
 	for _, c := range key {
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
 			return fmt.Errorf("the key %.40q is not a plain one", key)
 		}
 	}
-	for _, other := range l.keys {
+	for _, other := range others {
 		if string(other) == string(key) {
 			return fmt.Errorf("the key %.40q occurs twice", key)
 		}
 	}
-	if l.keys = append(l.keys, key); len(l.keys) > maxKeys {
+	if len(others) == maxKeys {
 		return fmt.Errorf("over %d keys in one object", maxKeys)
 	}
 	return nil

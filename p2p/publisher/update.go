@@ -184,6 +184,11 @@ func (u Update) Verify(now time.Time) (Verified, error) {
 	if err != nil {
 		return Verified{}, err
 	}
+	return u.VerifyUnder(chain, now)
+}
+
+// VerifyUnder is [Update.Verify] where the chain of roots is verified already.
+func (u Update) VerifyUnder(chain Chain, now time.Time) (Verified, error) {
 	head, err := OpenHead(u.Head, chain, now)
 	if err != nil {
 		return Verified{}, err

@@ -2,7 +2,6 @@ package routing
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -102,8 +101,8 @@ type answer struct {
 // contact is a peer that a lookup knows.
 type contact struct {
 	Known
-	distance [32]byte // XOR of its key and the target
-	blocks   []netip.Prefix
+	distance [32]byte       // XOR of its key and the target
+	blocks   []netip.Prefix // the small ones
 	asked    bool
 	failed   bool
 }
@@ -138,10 +137,13 @@ type lookup struct {
 	width    int // how many of the closest are asked
 	contacts []*contact
 	seen     map[peer.ID]bool
+
+	nearby []*contact           // what near gave last
+	taken  map[netip.Prefix]int // its network blocks
 }
 
 func (r *Router) newLookup(kind pb.Message_MessageType, key []byte) *lookup {
-	l := &lookup{router: r, target: keyOf(string(key)), request: pb.NewMessage(kind, key, 0), width: closest, seen: map[peer.ID]bool{r.dht.PeerID(): true}}
+	l := &lookup{router: r, target: keyOf(string(key)), request: pb.NewMessage(kind, key, 0), width: closest, seen: map[peer.ID]bool{r.dht.PeerID(): true}, taken: map[netip.Prefix]int{}}
 	for _, known := range r.directory.Closest(l.target, farthest) {
 		l.add(known)
 	}
@@ -163,7 +165,8 @@ func (l *lookup) add(known Known) bool {
 	if len(known.Addrs) == 0 {
 		known.Addrs = l.router.dht.Host().Peerstore().Addrs(known.Peer)
 	}
-	l.contacts = append(l.contacts, &contact{Known: known, distance: xor(keyOf(string(known.Peer)), l.target), blocks: netblock.Of(known.Addrs)})
+	small := slices.DeleteFunc(netblock.Of(known.Addrs), func(b netip.Prefix) bool { return !netblock.Small(b) })
+	l.contacts = append(l.contacts, &contact{Known: known, distance: xor(keyOf(string(known.Peer)), l.target), blocks: small})
 	return true
 }
 
@@ -180,26 +183,26 @@ func (l *lookup) sort() {
 }
 
 // near are the living among the closest, up to the lookup's width, of each small
-// network block only a few.
+// network block only a few. They are valid until the next call.
 func (l *lookup) near() []*contact {
-	near := make([]*contact, 0, l.width)
-	blocks := map[netip.Prefix]int{}
+	l.nearby = l.nearby[:0]
+	clear(l.taken)
 	for _, c := range l.contacts {
-		if len(near) == l.width {
+		if len(l.nearby) == l.width {
 			break
 		}
 		crowded := slices.ContainsFunc(c.blocks, func(b netip.Prefix) bool {
-			return netblock.Small(b) && l.router.perBlock >= 0 && blocks[b] >= l.router.perBlock
+			return l.router.perBlock >= 0 && l.taken[b] >= l.router.perBlock
 		})
 		if c.failed || crowded {
 			continue
 		}
 		for _, b := range c.blocks {
-			blocks[b]++
+			l.taken[b]++
 		}
-		near = append(near, c)
+		l.nearby = append(l.nearby, c)
 	}
-	return near
+	return l.nearby
 }
 
 // next is the peer to ask now: of the closest that live, the one that will answer
@@ -492,24 +495,27 @@ func (p *paths) forget(id peer.ID) {
 	delete(p.peers, id)
 }
 
+// closest are the peers closest to target, in their order.
 func (p *paths) closest(target [32]byte) []Known {
-	now := time.Now()
-	p.mu.Lock()
-	var live []path
-	for _, one := range p.peers {
-		if now.Before(one.until) {
-			live = append(live, one)
-		}
+	type near struct {
+		distance [32]byte
+		known    Known
 	}
-	p.mu.Unlock()
-	slices.SortFunc(live, func(a, b path) int {
-		da, db := xor(a.key, target), xor(b.key, target)
-		return cmp.Or(bytes.Compare(da[:], db[:]), cmp.Compare(a.known.Peer, b.known.Peer))
-	})
-	live = live[:min(len(live), closest)]
-	known := make([]Known, len(live))
-	for i := range live {
-		known[i] = live[i].known
+	now, best := time.Now(), make([]near, 0, closest+1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, one := range p.peers {
+		distance := xor(one.key, target)
+		if !now.Before(one.until) || len(best) == closest && bytes.Compare(distance[:], best[closest-1].distance[:]) >= 0 {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(best, distance, func(n near, d [32]byte) int { return bytes.Compare(n.distance[:], d[:]) })
+		best = slices.Insert(best, at, near{distance, one.known})
+		best = best[:min(len(best), closest)]
+	}
+	known := make([]Known, len(best))
+	for i := range best {
+		known[i] = best[i].known
 	}
 	return known
 }

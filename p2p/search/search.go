@@ -303,6 +303,16 @@ func (x *Index) SearchAmong(q shared.SearchQuery, among map[Key]bool) (page []sh
 	if all && q.Sort != shared.SortNewest {
 		return x.list(filter{q, among}, q.Offset, limit)
 	}
+	best := selection{index: x, order: q.Sort, most: q.Offset + limit}
+	wanted := filter{q, among}
+	if all {
+		for _, number := range x.byName() {
+			if wanted.fits(&x.docs[number]) {
+				total++
+				best.offer(hit{number, 0})
+			}
+		}
+	}
 	s, _ := x.scratch.Get().(*scratch)
 	defer x.scratch.Put(s)
 	s.begin(len(x.docs), len(x.words.terms))
@@ -311,24 +321,7 @@ func (x *Index) SearchAmong(q shared.SearchQuery, among map[Key]bool) (page []sh
 		meanings[i] = x.words.expand(word, i == len(typed)-1, s.counts)
 		x.score(s, meanings[i])
 	}
-	x.adjust(s, q.Text)
-	if all {
-		s.touched = append(s.touched, x.byName()...)
-	}
-	best := selection{index: x, order: q.Sort, most: q.Offset + limit}
-	wanted := filter{q, among}
-	some := wanted.some()
-	for _, number := range s.touched {
-		score := s.scores[number]
-		s.scores[number] = 0
-		if some && !wanted.fits(&x.docs[number]) {
-			continue
-		}
-		total++
-		if score >= best.least {
-			best.offer(hit{number, score})
-		}
-	}
+	total += x.choose(&best, s.scores[:len(x.docs)], q.Text, wanted)
 	for _, h := range best.page(q.Offset) {
 		summary := x.summary(h.number)
 		summary.Score = float64(h.score)
@@ -374,15 +367,13 @@ func (x *Index) compare(a, b uint32) int {
 
 // scratch is the memory of one query: all zero between two.
 type scratch struct {
-	scores  []float32 // by document
-	touched []uint32  // documents with a score
-	best    []float32 // by document: of one typed word
-	found   []uint32  // documents with a best
-	counts  []uint8   // by word
+	scores []float32 // by document
+	best   []float32 // by document: of one typed word
+	found  []uint32  // documents with a best, unless a word that many have is among its meanings
+	counts []uint8   // by word
 }
 
 func (s *scratch) begin(docs, words int) {
-	s.touched = s.touched[:0]
 	if len(s.scores) < docs {
 		s.scores, s.best = make([]float32, docs+docs/8), make([]float32, docs+docs/8)
 	}
@@ -393,29 +384,45 @@ func (s *scratch) begin(docs, words int) {
 
 // score adds what one typed word is worth to every document that has a word which it
 // may stand for; a document counts its best one.
+//
+// Where many documents have a word, those that lack it are computed, too (it is worth 0
+// to them): a processor cannot guess which of two comes next, and guessing wrongly costs
+// more than a division.
 func (x *Index) score(s *scratch, meanings []meaning) {
 	average := x.length / float64(max(len(x.keys), 1))
 	fixed, each := float32(oneWord*k1*(1-b)), float32(oneWord*k1*b/average)
+	reached := 0 // of the documents up to here some have a best that is not among the found
 	for _, m := range meanings {
 		t := &x.words.terms[m.number]
 		idf := math.Log(1 + (float64(len(x.keys)-t.count)+0.5)/(float64(t.count)+0.5))
 		worth := m.factor * float32(idf*(k1+1))
-		if t.dense() {
-			for number, weight := range t.weights {
-				if weight > 0 {
-					s.take(uint32(number), worth, float32(weight), fixed+each*x.lengths[number])
-				}
+		if !t.dense() {
+			for i, number := range t.docs {
+				s.take(number, worth, float32(t.weights[i]), fixed+each*x.lengths[number])
 			}
 			continue
 		}
-		for i, number := range t.docs {
-			s.take(number, worth, float32(t.weights[i]), fixed+each*x.lengths[number])
+		lengths := x.lengths[:len(t.weights)]
+		if len(meanings) == 1 {
+			scores := s.scores[:len(t.weights)]
+			for number, weight := range t.weights {
+				weight := float32(weight)
+				scores[number] += worth * weight / (weight + (fixed + each*lengths[number]))
+			}
+			return
+		}
+		reached = max(reached, len(t.weights))
+		best := s.best[:len(t.weights)]
+		for number, weight := range t.weights {
+			weight := float32(weight)
+			best[number] = max(best[number], worth*weight/(weight+(fixed+each*lengths[number])))
 		}
 	}
+	for number, best := range s.best[:reached] {
+		s.scores[number] += best
+	}
+	clear(s.best[:reached])
 	for _, number := range s.found {
-		if s.scores[number] == 0 {
-			s.touched = append(s.touched, number)
-		}
 		s.scores[number] += s.best[number]
 		s.best[number] = 0
 	}
@@ -433,19 +440,36 @@ func (s *scratch) take(number uint32, worth, weight, discount float32) {
 	}
 }
 
-// adjust lowers what is deprecated, raises what many hold, and most of all packages
-// whose name was typed.
-func (x *Index) adjust(s *scratch, text string) {
-	for _, number := range s.touched {
-		s.scores[number] *= x.factors[number]
+// choose offers every document that has a score and is wanted, counts them, and leaves
+// no score behind. What is deprecated counts less, what many hold more, and most of all
+// packages whose name was typed.
+func (x *Index) choose(best *selection, scores []float32, text string, wanted filter) (total int) {
+	if wanted.some() {
+		for number, score := range scores {
+			if score != 0 && !wanted.fits(&x.docs[number]) {
+				scores[number] = 0
+			}
+		}
 	}
 	number, ok := x.names[strings.ToLower(strings.TrimSpace(text))]
 	for ; ok && number != none; number = x.next[number] {
-		if s.scores[number] == 0 {
-			s.touched = append(s.touched, number)
+		if wanted.fits(&x.docs[number]) {
+			total++
+			best.offer(hit{number, scores[number]*x.factors[number] + exactName})
+			scores[number] = 0
 		}
-		s.scores[number] += exactName
 	}
+	factors := x.factors[:len(scores)]
+	for number, score := range scores {
+		if score != 0 {
+			total++
+		}
+		if score *= factors[number]; score >= best.least && score != 0 {
+			best.offer(hit{uint32(number), score})
+		}
+	}
+	clear(scores)
+	return total
 }
 
 // matches lists the words of a document that a query has found.

@@ -57,11 +57,12 @@ type partial struct {
 type summing struct {
 	mu   sync.Mutex // guards the fields below; taken after partial.mu
 	next int        // chunks that are hashed
-	// running is closed when the goroutine ends. Nobody but it uses sum, or, while there is none
-	// (nil), Commit.
+	// running is closed when the goroutine ends. Nobody but it uses sum and buffer, or, while
+	// there is none (nil), Commit.
 	running chan struct{}
 	err     error // why it ended before its time
 	sum     hash.Hash
+	buffer  []byte // for one chunk: the goroutine may end and begin with each of them
 }
 
 type state int
@@ -260,8 +261,11 @@ func (p *partial) sumUp() (done <-chan struct{}) {
 		w.running, w.err = ended, nil
 		go func() {
 			defer close(ended)
-			for buffer := make([]byte, min(int64(p.chunkSize), p.size)); ; {
-				data := p.nextChunk(buffer)
+			if w.buffer == nil {
+				w.buffer = make([]byte, min(int64(p.chunkSize), p.size))
+			}
+			for {
+				data := p.nextChunk(w.buffer)
 				if data == nil {
 					return
 				}

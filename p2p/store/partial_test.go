@@ -312,3 +312,26 @@ func TestBlobThatComesAnotherWay(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkPartial64MiB takes a download whose chunks arrive in their order, and makes it
+// a blob: everything but the network.
+func BenchmarkPartial64MiB(b *testing.B) {
+	const size, chunk = 64 << 20, 256 << 10
+	s, data := open(b, b.TempDir(), 0), random(b, size)
+	digest, length, chunks := chunked(data, chunk)
+	b.SetBytes(size)
+	for b.Loop() {
+		p, err := s.Partial(digest, length, chunk, chunks)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for i := range chunks {
+			if err := p.WriteChunk(i, piece(data, chunk, i)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := errors.Join(p.Commit(), p.Close(), s.Delete(digest)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
