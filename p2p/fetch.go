@@ -46,7 +46,7 @@ func (e *Engine) fetch(ctx context.Context, req shared.InstallRequest, s *step, 
 		return e.explain(err, rel)
 	}
 	s.fetched, s.peers = stats.Fetched, len(stats.From)
-	e.noteProviders(rel, stats.From)
+	e.noteProviders(ctx, rel, stats.From)
 	// Whoever installs a package serves it from now on.
 	e.backgroundOf(ctx, func(ctx context.Context) {
 		ctx, end := tracing.Start(ctx, "dht.provide")
