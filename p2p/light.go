@@ -293,7 +293,7 @@ func (e *Engine) askFailed(p peer.ID, err error) {
 	switch {
 	case errors.As(err, &busy):
 		e.resting.note(p, e.now().Add(min(time.Duration(busy), longestRest)))
-	case errors.Is(err, publisher.ErrInvalid):
+	case errors.Is(err, publisher.ErrInvalid), errors.Is(err, ask.ErrProtocol):
 		e.misbehaved(p, err)
 		e.resting.note(p, e.now().Add(time.Hour))
 	default:

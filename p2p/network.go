@@ -453,9 +453,10 @@ func (r replicated) Apply(_ context.Context, _ peer.ID, update []byte) error {
 	return err
 }
 
-// misbehaved is told of a peer that lied in a catalogue exchange.
+// misbehaved is told of a peer that broke a protocol, as the one who asks or the one who
+// answers, or that lied about catalogues or other peers.
 func (e *Engine) misbehaved(p peer.ID, cause error) {
-	e.log.Warn("a peer lied about the catalogue", "peer", p, "error", cause)
+	e.log.Warn("a peer broke a protocol, or lied", "peer", p, "error", cause)
 	e.deal(context.Background(), p, reputation.Malformed, transfer.Outcome{})
 }
 
