@@ -140,7 +140,7 @@ func (e *Engine) errand(rel *catalog.Release, size int64) *errand {
 	d := &errand{
 		from: e.sources, bytes: size, nearby: e.node.Connected, started: e.now(),
 		named: func(ctx context.Context) iter.Seq[peer.AddrInfo] {
-			return e.providers(ctx, rel.Archive.Digest)
+			return e.providers(ctx, rel)
 		},
 	}
 	for _, name := range e.holders.Peers(keyOf(rel)) {
