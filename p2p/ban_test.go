@@ -4,10 +4,15 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"ggen.dev/marketplace/p2p"
+	"ggen.dev/marketplace/p2p/ask"
+	"ggen.dev/marketplace/p2p/replicate"
+	"ggen.dev/marketplace/p2p/transfer"
 	"ggen.dev/marketplace/shared"
 )
 
@@ -71,6 +76,40 @@ func TestABannedPeerIsOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	out(open(t, homeB))
+}
+
+// TestWhoBreaksAProtocolIsOut, also as the one who asks.
+func TestWhoBreaksAProtocolIsOut(t *testing.T) {
+	for proto, request := range map[protocol.ID][]byte{
+		transfer.Protocol:  make([]byte, 46),
+		replicate.Protocol: {0, 0, 0, 1, 99},
+		ask.Protocol:       {0, 0, 0, 1, 99},
+	} {
+		t.Run(string(proto), func(t *testing.T) {
+			e := open(t, t.TempDir())
+			rude, err := libp2p.New(libp2p.NoListenAddrs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = rude.Close() })
+			if err := rude.Connect(t.Context(), peer.AddrInfo{ID: p2p.HostOf(e).ID(), Addrs: p2p.HostOf(e).Addrs()}); err != nil {
+				t.Fatal(err)
+			}
+			s, err := rude.NewStream(t.Context(), p2p.HostOf(e).ID(), proto)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Write(request); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the connection is closed", func() bool {
+				return p2p.HostOf(e).Network().Connectedness(rude.ID()) == network.NotConnected
+			})
+			if known, ok := peerOf(t, e, rude.ID().String()); !ok || known.BannedFor != "malformed" || known.BannedUntil.IsZero() {
+				t.Fatalf("known of who broke %s: %+v", proto, known)
+			}
+		})
+	}
 }
 
 // TestAPeersHistory: what peer-info shows is what has happened.

@@ -28,7 +28,7 @@ func (e *Engine) Declare(ctx context.Context, s shared.Statement) (receipt share
 	e.indexAll(update.Entries)
 	told, err := e.announce(ctx, *update)
 	if err != nil {
-		e.log.Warn("announce a statement", "kind", s.Kind, "package", s.Package, "error", err) // it is durable, and travels when peers meet
+		e.log.WarnContext(ctx, "announce a statement", "kind", s.Kind, "package", s.Package, "error", err) // it is durable, and travels when peers meet
 	}
 	receipt.Announced = told
 	if told == 0 && len(e.node.Connected()) == 0 {

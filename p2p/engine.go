@@ -302,7 +302,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 		return err
 	}
 	e.opened(e.node.Close)
-	if e.server, err = transfer.Serve(e.node.Host(), e.openBlob, transfer.Limits{Rate: e.cfg.UploadLimit, Logger: e.log}); err != nil {
+	if e.server, err = transfer.Serve(e.node.Host(), e.openBlob, transfer.Limits{Rate: e.cfg.UploadLimit, Broke: e.misbehaved, Logger: e.log}); err != nil {
 		return named(err, "serve content")
 	}
 	e.opened(e.server.Close)
@@ -340,7 +340,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 	}
 	e.opened(e.topic.Close)
 	if !e.cfg.Light {
-		e.lender = ask.Serve(e.node.Host(), e.lend, lendLimits(e.isSuper()), e.log)
+		e.lender = ask.Serve(e.node.Host(), e.lend, lendLimits(e.isSuper()), e.misbehaved)
 		e.opened(e.lender.Close)
 	}
 	e.node.OnPeer(e.peerChanged)

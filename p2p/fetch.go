@@ -46,7 +46,7 @@ func (e *Engine) fetch(ctx context.Context, req shared.InstallRequest, s *step, 
 		return e.explain(err, rel)
 	}
 	s.fetched, s.peers = stats.Fetched, len(stats.From)
-	e.noteProviders(rel, stats.From)
+	e.noteProviders(ctx, rel, stats.From)
 	// Whoever installs a package serves it from now on.
 	e.backgroundOf(ctx, func(ctx context.Context) {
 		ctx, end := tracing.Start(ctx, "dht.provide")
@@ -140,7 +140,7 @@ func (e *Engine) errand(rel *catalog.Release, size int64) *errand {
 	d := &errand{
 		from: e.sources, bytes: size, nearby: e.node.Connected, started: e.now(),
 		named: func(ctx context.Context) iter.Seq[peer.AddrInfo] {
-			return e.providers(ctx, rel.Archive.Digest)
+			return e.providers(ctx, rel)
 		},
 	}
 	for _, name := range e.holders.Peers(keyOf(rel)) {

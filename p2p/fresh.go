@@ -55,7 +55,7 @@ func (e *Engine) secondOpinion(id shared.PublisherID) {
 		for head, err := range e.findHeads(ctx, id) {
 			if err != nil {
 				if !errors.Is(err, shared.ReasonNotFound) && ctx.Err() == nil {
-					e.log.Debug("ask the DHT for a newer head", "publisher", id.Short(), "error", err)
+					e.log.DebugContext(ctx, "ask the DHT for a newer head", "publisher", id.Short(), "error", err)
 				}
 				return
 			}
@@ -83,5 +83,5 @@ func (e *Engine) takeHead(ctx context.Context, id shared.PublisherID, record []b
 			return
 		}
 	}
-	e.log.Warn("the DHT knows a newer state of a publisher's log, and no connected peer has it", "publisher", id.Short())
+	e.log.WarnContext(ctx, "the DHT knows a newer state of a publisher's log, and no connected peer has it", "publisher", id.Short())
 }

@@ -99,13 +99,13 @@ func (e *Engine) surveyResults(packages []shared.PackageSummary) {
 }
 
 // noteProviders notes who has given a release's content.
-func (e *Engine) noteProviders(rel *catalog.Release, from []peer.ID) {
+func (e *Engine) noteProviders(ctx context.Context, rel *catalog.Release, from []peer.ID) {
 	names := make([]string, len(from))
 	for i, id := range from {
 		names[i] = id.String()
 	}
 	if err := e.holders.Provided(keyOf(rel), names); err != nil {
-		e.log.Warn("keep who has provided a package", "package", rel.Name, "error", err)
+		e.log.WarnContext(ctx, "keep who has provided a package", "package", rel.Name, "error", err)
 	}
 }
 

@@ -84,7 +84,7 @@ func (e *Engine) Install(ctx context.Context, req shared.InstallRequest, report 
 		}
 	}
 	if err := e.hasPlaced(plan.steps); err != nil {
-		e.log.Warn("note what is installed; its content may be removed and fetched again", "error", err)
+		e.log.WarnContext(ctx, "note what is installed; its content may be removed and fetched again", "error", err)
 	}
 	return receipt, nil
 }
@@ -196,7 +196,7 @@ func (e *Engine) unpackSound(ctx context.Context, req shared.InstallRequest, s *
 	if !errors.Is(err, shared.ReasonIntegrity) || req.Offline {
 		return err
 	}
-	e.log.Warn("the content of a package was damaged on disk, and is fetched again", "package", s.label(), "error", err)
+	e.log.WarnContext(ctx, "the content of a package was damaged on disk, and is fetched again", "package", s.label(), "error", err)
 	if err := e.fetch(ctx, req, s, report); err != nil {
 		return err
 	}

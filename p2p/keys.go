@@ -454,7 +454,7 @@ func (e *Engine) renew(ctx context.Context) (told int, err error) {
 	}
 	told, err = e.announce(ctx, *update)
 	if err != nil {
-		e.log.Warn("announce new keys", "error", err) // it is durable, and travels when peers meet
+		e.log.WarnContext(ctx, "announce new keys", "error", err) // it is durable, and travels when peers meet
 	}
 	e.background(func(ctx context.Context) { _, _ = e.routing.PutHead(ctx, id, e.headRecord(id)) })
 	return told, nil
@@ -467,7 +467,7 @@ func (e *Engine) keepFresh(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if _, err := e.renew(ctx); err != nil {
-			e.log.Warn("renew the head of the own log", "error", err)
+			e.log.WarnContext(ctx, "renew the head of the own log", "error", err)
 		}
 		select {
 		case <-ctx.Done():

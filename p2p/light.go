@@ -260,7 +260,7 @@ func (e *Engine) askOthers(ctx context.Context, q ask.Request) (total int, err e
 			return total, nil
 		}
 		if err != nil {
-			e.log.Info("nobody could be asked", "error", err)
+			e.log.InfoContext(ctx, "nobody could be asked", "error", err)
 		}
 		if !e.awaitRested(bounded) {
 			return total, shared.NewError(shared.ReasonUnavailable, "none of the peers that keep a catalogue has answered").
@@ -293,12 +293,12 @@ func (e *Engine) askFailed(p peer.ID, err error) {
 	switch {
 	case errors.As(err, &busy):
 		e.resting.note(p, e.now().Add(min(time.Duration(busy), longestRest)))
-	case errors.Is(err, publisher.ErrInvalid):
+	case errors.Is(err, publisher.ErrInvalid), errors.Is(err, ask.ErrProtocol):
 		e.misbehaved(p, err)
 		e.resting.note(p, e.now().Add(time.Hour))
 	default:
 		e.resting.note(p, e.now().Add(longestRest))
-		e.deal(p, reputation.Failure, transfer.Outcome{})
+		e.deal(context.Background(), p, reputation.Failure, transfer.Outcome{})
 	}
 }
 

@@ -3,7 +3,6 @@ package p2p_test
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -185,6 +184,6 @@ func deceive(t *testing.T, e *p2p.Engine, answer func() ask.Answer) {
 	t.Helper()
 	h := p2p.HostOf(e)
 	h.RemoveStreamHandler(ask.Protocol)
-	server := ask.Serve(h, func(context.Context, ask.Request) (ask.Answer, error) { return answer(), nil }, ask.Limits{}, slog.New(slog.DiscardHandler))
+	server := ask.Serve(h, func(context.Context, ask.Request) (ask.Answer, error) { return answer(), nil }, ask.Limits{}, nil)
 	t.Cleanup(func() { _ = server.Close() })
 }

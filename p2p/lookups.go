@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"ggen.dev/marketplace/p2p/cache"
+	"ggen.dev/marketplace/p2p/catalog"
 	"ggen.dev/marketplace/shared"
 )
 
@@ -60,9 +61,43 @@ func decodeProviders(_ string, data []byte) ([]peer.AddrInfo, error) {
 	return found, nil
 }
 
-// providers names peers that have some content: those that are remembered at once, and
+// A release is announced before the DHT knows who has it, which takes until its publisher
+// has told the 20 peers that are to keep that: 2 s (p99) among 1,000 peers. So a search that
+// finds nobody is repeated while the release has been known here for less than recordTime.
+// sinceSigned leaves out old releases that a new peer has just heard of.
+const (
+	recordTime  = 5 * time.Second
+	sinceSigned = time.Minute
+	searchAgain = 500 * time.Millisecond
+)
+
+// isNew tells whether the DHT may not know yet who has a release.
+func isNew(rel *catalog.Release, now time.Time) bool {
+	return now.Sub(rel.FirstSeen) < recordTime && now.Sub(rel.PublishedAt).Abs() < sinceSigned
+}
+
+// untilFound repeats a search that finds nobody, as long as may says so.
+func untilFound(ctx context.Context, search iter.Seq[peer.AddrInfo], may func() bool) iter.Seq[peer.AddrInfo] {
+	return func(yield func(peer.AddrInfo) bool) {
+		for found := false; ; {
+			for info := range search {
+				found = true
+				if !yield(info) {
+					return
+				}
+			}
+			if found || !may() || !pause(ctx, searchAgain) {
+				return
+			}
+		}
+	}
+}
+
+// providers names peers that have a release's content: those that are remembered at once, and
 // those that the DHT names if they do not suffice. A peer may come twice.
-func (e *Engine) providers(ctx context.Context, digest shared.Digest) iter.Seq[peer.AddrInfo] {
+func (e *Engine) providers(ctx context.Context, rel *catalog.Release) iter.Seq[peer.AddrInfo] {
+	digest := rel.Archive.Digest
+	maybeNot := func() bool { return isNew(rel, e.now()) && len(e.node.Connected()) > 0 }
 	return func(yield func(peer.AddrInfo) bool) {
 		known, at, ok := e.lookups.Peek(ctx, string(digest), e.askProviders(digest))
 		e.lookedUp(ctx, at)
@@ -71,12 +106,12 @@ func (e *Engine) providers(ctx context.Context, digest shared.Digest) iter.Seq[p
 				return
 			}
 		}
-		if e.lookups.Missing(string(digest)) || ok && !pause(ctx, lookAgain) {
+		if e.lookups.Missing(string(digest)) && !maybeNot() || ok && !pause(ctx, lookAgain) {
 			return
 		}
 		var found []peer.AddrInfo
 		defer func() { e.rememberProviders(ctx, digest, found) }()
-		for info := range e.findProviders(ctx, digest, maxProviders) {
+		for info := range untilFound(ctx, e.findProviders(ctx, digest, maxProviders), maybeNot) {
 			found = append(found, info)
 			if !yield(info) {
 				return

@@ -119,7 +119,7 @@ func (e *Engine) fetchLater(ctx context.Context, from peer.ID, id shared.Publish
 // fetchLog asks a peer for what it has more of a log.
 func (e *Engine) fetchLog(ctx context.Context, from peer.ID, id shared.PublisherID) {
 	if _, err := e.replicate.Fetch(ctx, from, id, e.catalog.Held(id)); err != nil && ctx.Err() == nil {
-		e.log.Info("fetch what an announcement left out", "publisher", id.Short(), "peer", from, "error", err)
+		e.log.InfoContext(ctx, "fetch what an announcement left out", "publisher", id.Short(), "peer", from, "error", err)
 	}
 }
 
@@ -251,7 +251,7 @@ func (e *Engine) syncWith(ctx context.Context, p peer.ID) {
 		_, err := e.replicate.Sync(bounded, p)
 		cancel()
 		if err != nil && ctx.Err() == nil {
-			e.log.Info("sync", "peer", p, "error", err)
+			e.log.InfoContext(ctx, "sync", "peer", p, "error", err)
 		}
 		if err == nil {
 			e.learned.done()
@@ -457,15 +457,18 @@ func (r replicated) Apply(_ context.Context, _ peer.ID, update []byte) error {
 	return err
 }
 
-// misbehaved is told of a peer that lied in a catalogue exchange.
+// misbehaved is told of a peer that broke a protocol, as the one who asks or the one who
+// answers, or that lied about catalogues or other peers.
 func (e *Engine) misbehaved(p peer.ID, cause error) {
-	e.log.Warn("a peer lied about the catalogue", "peer", p, "error", cause)
-	e.deal(p, reputation.Malformed, transfer.Outcome{})
+	e.log.Warn("a peer broke a protocol, or lied", "peer", p, "error", cause)
+	e.deal(context.Background(), p, reputation.Malformed, transfer.Outcome{})
 }
 
 // flooding is told of a neighbour that sends announcements by the hundred that are of no
 // use to anybody.
-func (e *Engine) flooding(p peer.ID) { e.deal(p, reputation.Flooded, transfer.Outcome{}) }
+func (e *Engine) flooding(p peer.ID) {
+	e.deal(context.Background(), p, reputation.Flooded, transfer.Outcome{})
+}
 
 // outcomes are those of transfers in the words of the book.
 var outcomes = map[transfer.Kind]reputation.Outcome{
@@ -475,30 +478,30 @@ var outcomes = map[transfer.Kind]reputation.Outcome{
 }
 
 // observe is told how peers did in transfers.
-func (e *Engine) observe(o transfer.Outcome) {
+func (e *Engine) observe(ctx context.Context, o transfer.Outcome) {
 	e.traffic.received.add(o.Bytes, e.now())
 	e.meters.Dealt(string(o.Kind), o.Bytes)
 	outcome, known := outcomes[o.Kind]
 	if !known {
 		outcome = reputation.Failure
 	}
-	e.deal(o.Peer, outcome, o)
+	e.deal(ctx, o.Peer, outcome, o)
 }
 
-// deal notes an outcome. A peer that is banned for it is put out, and that is written
+// deal notes an outcome, in the context of what it is of. A peer that is banned for it is put out, and that is written
 // down at once, so that a restart does not let it in again.
-func (e *Engine) deal(p peer.ID, outcome reputation.Outcome, o transfer.Outcome) {
+func (e *Engine) deal(ctx context.Context, p peer.ID, outcome reputation.Outcome, o transfer.Outcome) {
 	if !e.reputation.Observe(p.String(), outcome, o.Bytes, o.Took, o.FirstByte) {
 		if outcome == reputation.Success {
 			e.node.Useful(p)
 		}
 		return
 	}
-	e.log.Warn("a peer is banned", "peer", p, "for", outcome, "time", outcome.Ban())
-	e.background(func(context.Context) {
+	e.log.WarnContext(ctx, "a peer is banned", "peer", p, "for", outcome, "time", outcome.Ban())
+	e.backgroundOf(ctx, func(ctx context.Context) {
 		e.node.Expel(p)
 		if err := e.reputation.Save(); err != nil {
-			e.log.Warn("write down a ban", "peer", p, "error", err)
+			e.log.WarnContext(ctx, "write down a ban", "peer", p, "error", err)
 		}
 	})
 }

@@ -121,7 +121,7 @@ func (e *Engine) releaseOnce(ctx context.Context, req shared.PublishRequest, d d
 		return err
 	}
 	if err := e.requests.keep(req.RequestID, executedAs(*receipt, own, e.now())); err != nil {
-		e.log.Warn("note an executed request", "id", req.RequestID, "error", err) // the release is durable
+		e.log.WarnContext(ctx, "note an executed request", "id", req.RequestID, "error", err) // the release is durable
 	}
 	return nil
 }
@@ -215,7 +215,7 @@ func (e *Engine) tellNetwork(ctx context.Context, req shared.PublishRequest, upd
 		told, err := e.announce(announcing, *update)
 		end(err)
 		if err != nil {
-			e.log.Warn("announce a release", "package", rel.Name, "version", rel.Version, "error", err)
+			e.log.WarnContext(ctx, "announce a release", "package", rel.Name, "version", rel.Version, "error", err)
 		}
 		receipt.Announced = told
 	}

@@ -281,7 +281,7 @@ func (p population) live(t *testing.T, by policy, turns badness) (r result) {
 			h := network.Host(t, p.servers+client)
 			book := reputation.New()
 			w.books = append(w.books, book)
-			c, err := transfer.NewClient(h, transfer.Config{Observe: func(o transfer.Outcome) {
+			c, err := transfer.NewClient(h, transfer.Config{Observe: func(_ context.Context, o transfer.Outcome) {
 				book.Observe(o.Peer.String(), outcomes[o.Kind], o.Bytes, o.Took, o.FirstByte)
 			}})
 			if err != nil {

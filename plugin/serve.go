@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -260,7 +261,8 @@ func (e *warmEngine) startServing(ctx context.Context, impl shared.Marketplace, 
 	reattachCh, servedCh := make(chan *plugin.ReattachConfig, 1), make(chan struct{})
 	// go-plugin takes the folder of its socket from the environment only.
 	_ = os.Setenv(plugin.EnvUnixSocketDir, e.spec.Run) // cannot fail: the name is valid
-	options := append(rpc.ServerOptions(panicked(e.log, crashes)), life.serverOptions()...)
+	options := append(rpc.ServerOptions(panicked(e.log, crashes)), rpc.Failures(failed(e.log))...)
+	options = append(options, life.serverOptions()...)
 	options = append(append(append(options, peerCredentials()...), faultOptions()...), more...)
 	server = grpc.NewServer(options...)
 	go func() {
@@ -287,6 +289,16 @@ func panicked(log *slog.Logger, crashes *crashes) func(method string, value any,
 		log.Error("a handler panicked", "method", method, "panic", fmt.Sprint(value), "stack", string(stack))
 		if err := crashes.handlerPanicked(method, value, stack); err != nil {
 			log.Error("the crash report cannot be written", "error", err)
+		}
+	}
+}
+
+// failed writes down that a call has failed, which only its caller was told. Callers that
+// have left need no line.
+func failed(log *slog.Logger) func(ctx context.Context, method string, err error) {
+	return func(ctx context.Context, method string, err error) {
+		if !errors.Is(err, shared.ReasonCanceled) {
+			log.InfoContext(ctx, "a call failed", "method", path.Base(method), "reason", string(shared.AsError(err).Reason), "error", err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -49,16 +50,23 @@ func newPeer(t *testing.T, env ...string) peerHome {
 // run runs `ggen marketplace` and returns what it prints.
 func (p peerHome) run(args ...string) string {
 	p.t.Helper()
+	out, problems, err := p.try(args...)
+	if err != nil {
+		p.t.Fatalf("%v: %v\n%s%s", args, err, out, problems)
+	}
+	return out
+}
+
+// try runs a command that may fail.
+func (p peerHome) try(args ...string) (out, problems string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "ggen"), append([]string{"marketplace"}, args...)...)
 	cmd.Env = append(os.Environ(), p.env...)
-	var out, problems strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &problems
-	if err := cmd.Run(); err != nil {
-		p.t.Fatalf("%v: %v\n%s%s", args, err, &out, &problems)
-	}
-	return out.String()
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err = cmd.Run()
+	return stdout.String(), stderr.String(), err
 }
 
 // address is where the peer listens.
@@ -343,17 +351,43 @@ func TestOneTraceShowsCommandEngineAndPeers(t *testing.T) {
 	}
 }
 
-// TestLogsAreJSONOnRequest reads the log of an engine.
-func TestLogsAreJSONOnRequest(t *testing.T) {
-	p := newPeer(t, "GGEN_LOG_FORMAT=json")
+// TestLogsAreJSONWithTraces reads the log of an engine in which a call has failed. The trace
+// is that of whoever has called the command.
+func TestLogsAreJSONWithTraces(t *testing.T) {
+	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+	_, url := collect(t)
+	p := newPeer(t, "GGEN_LOG_FORMAT=json", "OTEL_EXPORTER_OTLP_ENDPOINT="+url, "OTEL_METRICS_EXPORTER=none", "TRACEPARENT=00-"+trace+"-00f067aa0ba902b7-01")
 	p.run("p2p", "start")
+	if _, _, err := p.try("p2p", "peer-info", "12D3KooWJAHQ326q6AjuZwPcnSV3a2gNb5i98pLFSPZYqbt4RtWf"); err == nil {
+		t.Fatal("nobody is somebody")
+	}
 	p.run("p2p", "stop")
 	files, err := filepath.Glob(filepath.Join(p.home, "log", "*.log"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%v, %v", files, err)
 	}
 	data, err := os.ReadFile(files[0])
-	if err != nil || !strings.HasPrefix(string(data), `{"time":`) {
-		t.Fatalf("%v: %s", err, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type record struct {
+		Time    time.Time `json:"time"`
+		Method  string    `json:"method"`
+		Reason  string    `json:"reason"`
+		TraceID string    `json:"trace_id"`
+		SpanID  string    `json:"span_id"`
+	}
+	var found record
+	for line := range strings.Lines(string(data)) {
+		var r record
+		if err := json.Unmarshal([]byte(line), &r); err != nil || r.Time.IsZero() {
+			t.Errorf("%v in %s", err, line)
+		}
+		if r.Method != "" {
+			found = r
+		}
+	}
+	if found.Method != "Peers" || found.Reason != "NOT_FOUND" || found.TraceID != trace || found.SpanID == "" {
+		t.Errorf("%+v in\n%s", found, data)
 	}
 }

@@ -361,6 +361,44 @@ func TestLockWaits(t *testing.T) {
 	again()
 }
 
+// TestALockLeavesNothing that was not there before it, as when an install fails.
+func TestALockLeavesNothing(t *testing.T) {
+	p := newProject(t, "")
+	before, err := os.ReadDir(p.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := p.Lock(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(p.Packages()); err != nil {
+		t.Errorf("nothing can be installed: %v", err)
+	}
+	unlock()
+	if after, err := os.ReadDir(p.Root()); err != nil || len(after) != len(before) {
+		t.Errorf("before %v, after %v, %v", before, after, err)
+	}
+	unlock, err = p.Lock(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, p, locked("stays"), true)
+	if err := os.Symlink("nowhere/at-all", filepath.Join(p.Root(), dotDir, "other.lock")); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	if err := os.Rename(filepath.Join(p.Root(), dotDir, "other.lock"), filepath.Join(p.Root(), dotDir, lockName)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Lock(t.Context(), nil); !errors.Is(err, shared.ReasonStorage) {
+		t.Errorf("a link to nowhere is a lock: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(p.Packages(), "stays")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSettings(t *testing.T) {
 	yes, no := true, false
 	minute := time.Minute

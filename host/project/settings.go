@@ -196,11 +196,14 @@ func checkMetricsAddr(address string) error {
 		return nil
 	}
 	host, port, err := net.SplitHostPort(address)
-	ip, ipErr := netip.ParseAddr(host)
 	n, portErr := strconv.ParseUint(port, 10, 16)
-	if err != nil || portErr != nil || n == 0 || host != "localhost" && (ipErr != nil || !ip.IsLoopback()) {
+	if err != nil || portErr != nil || n == 0 {
+		return shared.NewError(shared.ReasonInvalidArgument, "metrics_addr %q is not an IP address of this machine, a colon and a port", address).
+			WithHint("write 127.0.0.1:9464, for example")
+	}
+	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
 		return shared.NewError(shared.ReasonInvalidArgument, "metrics_addr %q is not an address of this machine alone", address).
-			WithHint("write 127.0.0.1:9464, and let a collector on this machine read it")
+			WithHint("write 127.0.0.1:%d, and let a collector on this machine read it", n)
 	}
 	return nil
 }

@@ -90,10 +90,11 @@ func (a *Answer) Add(part []byte, room int) int {
 	return room - len(part) - 8
 }
 
-var (
-	errProtocol = errors.New("it broke the protocol")
-	errTooLarge = fmt.Errorf("a frame that is too large: %w", errProtocol)
-)
+// ErrProtocol is at the bottom of every error that only a peer which breaks the protocol can
+// cause.
+var ErrProtocol = errors.New("it broke the protocol")
+
+var errTooLarge = fmt.Errorf("a frame that is too large: %w", ErrProtocol)
 
 func (q Request) marshal() []byte {
 	kind, texts := byte(typeSearch), []string{q.Text, q.Category, q.Tag, string(q.Publisher), q.License, string(q.Sort)}
@@ -117,18 +118,18 @@ func parseRequest(kind byte, body []byte) (q Request, err error) {
 		q = Request{Text: r.text(), Category: r.text(), Tag: r.text(), Publisher: shared.PublisherID(r.text()), License: r.text(), Sort: shared.SearchOrder(r.text())}
 		q.Limit = r.number(MaxHits)
 		if q.Sort != "" && !slices.Contains(shared.SearchOrders(), q.Sort) {
-			return q, errProtocol
+			return q, ErrProtocol
 		}
 	case typePackage:
 		q = Request{Name: r.text(), Publisher: shared.PublisherID(r.text())}
 		if shared.CheckName(q.Name) != nil {
-			return q, errProtocol
+			return q, ErrProtocol
 		}
 	default:
-		return q, errProtocol
+		return q, ErrProtocol
 	}
 	if r.failed || len(r.rest) > 0 {
-		return q, errProtocol
+		return q, ErrProtocol
 	}
 	return q, nil
 }
@@ -149,7 +150,7 @@ func parseAnswer(body []byte) (a Answer, err error) {
 		a.Parts = append(a.Parts, r.bytes(MaxAnswer))
 	}
 	if r.failed || len(r.rest) > 0 {
-		return Answer{}, errProtocol
+		return Answer{}, ErrProtocol
 	}
 	return a, nil
 }
@@ -319,7 +320,7 @@ func exchange(s io.ReadWriter, q Request) (Answer, error) {
 	case kind == typeBusy && len(body) == 4:
 		return Answer{}, BusyError(time.Duration(binary.BigEndian.Uint32(body)) * time.Millisecond)
 	case kind != typeFound:
-		return Answer{}, errProtocol
+		return Answer{}, ErrProtocol
 	}
 	return parseAnswer(body)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"reflect"
 	"testing"
 	"time"
@@ -38,7 +37,7 @@ func newHost(t *testing.T) host.Host {
 func serving(t *testing.T, limits Limits, answer func(Request) (Answer, error)) peer.AddrInfo {
 	t.Helper()
 	h := newHost(t)
-	server := Serve(h, func(_ context.Context, q Request) (Answer, error) { return answer(q) }, limits, slog.New(slog.DiscardHandler))
+	server := Serve(h, func(_ context.Context, q Request) (Answer, error) { return answer(q) }, limits, nil)
 	t.Cleanup(func() { _ = server.Close() })
 	return peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()}
 }
@@ -112,7 +111,7 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("a stream that says nothing does not keep the server from closing", func(t *testing.T) {
 		h, client := newHost(t), newHost(t)
-		server := Serve(h, func(context.Context, Request) (Answer, error) { return Answer{}, nil }, Limits{}, slog.New(slog.DiscardHandler))
+		server := Serve(h, func(context.Context, Request) (Answer, error) { return Answer{}, nil }, Limits{}, nil)
 		if err := client.Connect(t.Context(), peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()}); err != nil {
 			t.Fatal(err)
 		}

@@ -3,7 +3,6 @@ package ask
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -36,7 +35,7 @@ func TestOnePeerCannotTakeAllBytes(t *testing.T) {
 	large := func(context.Context, Request) (Answer, error) {
 		return Answer{Parts: [][]byte{make([]byte, MaxAnswer-1000)}}, nil
 	}
-	s := Serve(h, large, Limits{BytesPerPeer: 1}, slog.New(slog.DiscardHandler)) // one answer, and then no more for days
+	s := Serve(h, large, Limits{BytesPerPeer: 1}, nil) // one answer, and then no more for days
 	t.Cleanup(func() { _ = s.Close() })
 	to := []peer.AddrInfo{{ID: h.ID(), Addrs: h.Addrs()}}
 	one := func() error {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"log/slog"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -70,7 +70,7 @@ const (
 type Server struct {
 	host   host.Host
 	answer func(ctx context.Context, q Request) (Answer, error)
-	log    *slog.Logger
+	broke  func(p peer.ID, cause error)
 
 	mu       sync.Mutex // guards the fields below
 	limits   Limits
@@ -91,11 +91,15 @@ type client struct {
 	bytes   *rate.Limiter
 }
 
-// Serve begins to answer; answer is called concurrently. Close it before h.
-func Serve(h host.Host, answer func(ctx context.Context, q Request) (Answer, error), limits Limits, log *slog.Logger) *Server {
+// Serve begins to answer; answer is called concurrently. broke is told of peers that broke the
+// protocol, and must return soon; nil: nobody is told. Close it before h.
+func Serve(h host.Host, answer func(ctx context.Context, q Request) (Answer, error), limits Limits, broke func(p peer.ID, cause error)) *Server {
 	limits.complete()
+	if broke == nil {
+		broke = func(peer.ID, error) {}
+	}
 	s := &Server{
-		host: h, answer: answer, limits: limits, log: log, bytes: bytesLimiter(limits.Bytes),
+		host: h, answer: answer, limits: limits, broke: broke, bytes: bytesLimiter(limits.Bytes),
 		peers: map[peer.ID]*client{}, blocks: map[netip.Prefix]*client{}, streams: map[network.Stream]struct{}{},
 	}
 	s.lifetime, s.cancel = context.WithCancel(context.Background())
@@ -142,9 +146,9 @@ func (s *Server) handle(stream network.Stream) {
 	switch {
 	case err == nil:
 		_ = stream.Close() // nothing is left to say
-	case errors.Is(err, errProtocol):
-		s.log.Debug("peer broke the ask protocol", "peer", stream.Conn().RemotePeer(), "cause", err)
+	case errors.Is(err, ErrProtocol):
 		_ = stream.ResetWithError(network.StreamProtocolViolation) // it may be gone already
+		s.broke(stream.Conn().RemotePeer(), fmt.Errorf("a question: %w", err))
 	default:
 		_ = stream.Reset() // it may be gone already
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -49,6 +50,7 @@ type server struct {
 	protocol protocol.ID
 	view     *view
 	limits   Limits
+	broke    func(p peer.ID, cause error)
 	log      *slog.Logger
 
 	mu      sync.Mutex // guards the fields below
@@ -66,7 +68,7 @@ func serve(h host.Host, v *view, cfg Config) *server {
 	if limits.StreamsPerPeer == 0 {
 		limits.StreamsPerPeer = 2
 	}
-	s := &server{host: h, protocol: cfg.Protocol, view: v, limits: limits, log: cfg.Logger, streams: map[network.Stream]struct{}{}, perPeer: map[peer.ID]int{}}
+	s := &server{host: h, protocol: cfg.Protocol, view: v, limits: limits, broke: cfg.Misbehaved, log: cfg.Logger, streams: map[network.Stream]struct{}{}, perPeer: map[peer.ID]int{}}
 	h.SetStreamHandler(s.protocol, s.handle)
 	return s
 }
@@ -102,8 +104,8 @@ func (s *server) handle(stream network.Stream) {
 	case err == nil:
 		_ = stream.Close() // nothing is left to say
 	case errors.Is(err, errProtocol):
-		s.log.Debug("peer broke the sync protocol", "peer", p, "cause", err)
 		_ = stream.ResetWithError(network.StreamProtocolViolation) // it may be gone already
+		s.broke(p, fmt.Errorf("a request of a catalogue: %w", err))
 	default:
 		_ = stream.Reset() // it may be gone already
 	}

@@ -74,11 +74,46 @@ func newInstruments(ctx context.Context, m metric.Meter) (i instruments, err err
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return i, err
 	}
-	for _, c := range []metric.Int64Counter{i.received, i.sent} {
-		c.Add(ctx, 0) // shown before anything has happened
-	}
+	i.begin(ctx)
 	return i, nil
 }
+
+// begin shows the counters before anything has happened. One that appears with its first event
+// hides that event from a rate, and an alert for what never happens is about a series
+// that is not there.
+func (i *instruments) begin(ctx context.Context) {
+	for _, c := range []struct {
+		counter metric.Int64Counter
+		key     string
+		values  []string
+	}{
+		{i.gossipSent, "topic", topics},
+		{i.gossipReceived, "topic", topics},
+		{i.cacheHits, "tier", tiers},
+		{i.cacheMisses, "tier", tiers},
+		{i.connectionErrors, "transport", []string{"quic", "tcp", "relay"}},
+		{i.transferOuts, "kind", kinds},
+		{i.applied, "outcome", []string{"applied", "refused"}},
+	} {
+		for _, value := range c.values {
+			c.counter.Add(ctx, 0, label(c.key, value))
+		}
+	}
+	for _, kind := range []string{"head", "providers"} {
+		for _, outcome := range []string{"found", "missing"} {
+			i.dhtLookups.Add(ctx, 0, metric.WithAttributes(attribute.String("kind", kind), attribute.String("outcome", outcome)))
+		}
+	}
+	i.received.Add(ctx, 0)
+	i.sent.Add(ctx, 0)
+}
+
+// tiers are those of the cache for what is looked up, and the store of packages. kinds are
+// how dealing with a peer goes.
+var (
+	tiers = []string{"hot", "warm", "cold", "content"}
+	kinds = []string{"delivered", "absent", "busy", "unreachable", "disconnected", "stalled", "malformed", "wrong-content"}
+)
 
 // observe registers what is read at every collection.
 func (m *Meters) observe(meter metric.Meter, state func() State) error {

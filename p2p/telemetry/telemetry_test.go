@@ -90,13 +90,10 @@ func TestTopicsOfOthersAreOneLabel(t *testing.T) {
 	}
 }
 
-// TestImpossibleTimesAreLeftOut has two clocks that differ.
-func TestImpossibleTimesAreLeftOut(t *testing.T) {
-	m := open(t, Config{Addr: "127.0.0.1:39465"})
-	for _, took := range []time.Duration{-time.Second, time.Hour, time.Second} {
-		m.Propagated(t.Context(), took)
-	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:39465/metrics", nil)
+// read is what Prometheus would read at an address.
+func read(t *testing.T, address string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/metrics", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,8 +103,39 @@ func TestImpossibleTimesAreLeftOut(t *testing.T) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
-	if err != nil || !strings.Contains(string(text), "\ngossip_propagation_time_seconds_count 1\n") || !strings.Contains(string(text), "\nactive_peers 7\n") {
-		t.Errorf("%v in\n%s", err, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestImpossibleTimesAreLeftOut has two clocks that differ.
+func TestImpossibleTimesAreLeftOut(t *testing.T) {
+	m := open(t, Config{Addr: "127.0.0.1:39465"})
+	for _, took := range []time.Duration{-time.Second, time.Hour, time.Second} {
+		m.Propagated(t.Context(), took)
+	}
+	text := read(t, "127.0.0.1:39465")
+	if !strings.Contains(text, "\ngossip_propagation_time_seconds_count 1\n") || !strings.Contains(text, "\nactive_peers 7\n") {
+		t.Errorf("it reads\n%s", text)
+	}
+}
+
+// TestCountersBeginAtZero: a peer that has never got an announcement is what GgenGossipSilent
+// is for, and a sum over a series that is not there alarms nobody.
+func TestCountersBeginAtZero(t *testing.T) {
+	open(t, Config{Addr: "127.0.0.1:39466"})
+	text := read(t, "127.0.0.1:39466")
+	for _, series := range []string{
+		`gossip_messages_received{topic="announce"}`, `gossip_messages_received{topic="peers"}`, `gossip_messages_sent{topic="announce"}`,
+		`dht_lookups_total{kind="head",outcome="found"}`, `dht_lookups_total{kind="providers",outcome="missing"}`,
+		`cache_hits_total{tier="hot"}`, `cache_misses_total{tier="content"}`, `connection_errors_total{transport="quic"}`,
+		`transfer_outcomes_total{kind="wrong-content"}`, `catalogue_updates_total{outcome="refused"}`,
+		`transfer_received_bytes_total`, `transfer_sent_bytes_total`,
+	} {
+		if !strings.Contains(text, "\n"+series+" 0\n") && !strings.Contains(text, "\n"+series+" 0.0\n") {
+			t.Errorf("%s is not 0 in\n%s", series, text)
+		}
 	}
 }
 

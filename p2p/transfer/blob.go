@@ -79,7 +79,7 @@ func (b *blobFetch) work(ctx context.Context, p peer.AddrInfo) *failure {
 	fail := b.client.persist(ctx, p.ID, func() (bool, *failure) {
 		fail := b.attempt(ctx, p)
 		if fail != nil && ctx.Err() == nil {
-			b.client.cfg.Observe(Outcome{Peer: p.ID, Kind: fail.kind})
+			b.client.cfg.Observe(ctx, Outcome{Peer: p.ID, Kind: fail.kind})
 		}
 		return false, fail
 	})
@@ -133,7 +133,7 @@ func (b *blobFetch) attempt(ctx context.Context, p peer.AddrInfo) (fail *failure
 			return &failure{peer: p.ID, kind: WrongContent, cause: errors.New("it sent content that does not match")}
 		}
 	}
-	b.client.cfg.Observe(Outcome{Peer: p.ID, Kind: Delivered, Bytes: b.size, Took: time.Since(started), FirstByte: firstByte})
+	b.client.cfg.Observe(ctx, Outcome{Peer: p.ID, Kind: Delivered, Bytes: b.size, Took: time.Since(started), FirstByte: firstByte})
 	b.won.Do(func() {
 		b.data, b.from = data, []peer.ID{p.ID}
 		close(b.done)

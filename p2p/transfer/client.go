@@ -77,7 +77,7 @@ func NewClient(h host.Host, cfg Config) (*Client, error) {
 		return nil, errors.New("transfer: a value of Config is negative")
 	}
 	if cfg.Observe == nil {
-		cfg.Observe = func(Outcome) {}
+		cfg.Observe = func(context.Context, Outcome) {}
 	}
 	if cfg.Peers == 0 {
 		cfg.Peers = 8

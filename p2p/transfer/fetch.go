@@ -160,14 +160,14 @@ func (d *download) work(ctx context.Context, p peer.AddrInfo) *failure {
 		progress := w.bytes > before
 		before = w.bytes
 		if fail != nil && ctx.Err() == nil {
-			d.client.cfg.Observe(Outcome{Peer: p.ID, Kind: fail.kind})
+			d.client.cfg.Observe(ctx, Outcome{Peer: p.ID, Kind: fail.kind})
 		}
 		return progress, fail
 	})
 	tracing.Note(ctx, attribute.Int64("bytes", w.bytes))
 	endSpan(ctx, end, fail)
 	if w.bytes > 0 {
-		d.client.cfg.Observe(Outcome{Peer: p.ID, Kind: Delivered, Bytes: w.bytes, Took: w.busy, FirstByte: w.roundTrip})
+		d.client.cfg.Observe(ctx, Outcome{Peer: p.ID, Kind: Delivered, Bytes: w.bytes, Took: w.busy, FirstByte: w.roundTrip})
 		d.mu.Lock()
 		d.stats.From = append(d.stats.From, p.ID)
 		d.mu.Unlock()
@@ -210,7 +210,7 @@ func (d *download) attempt(ctx context.Context, p peer.AddrInfo, w *worker) (fai
 		data, arrived, fail := s.receive(asked.request)
 		if fail != nil {
 			if ctx.Err() != nil {
-				d.blame(w)
+				d.blame(ctx, w)
 			}
 			return fail
 		}

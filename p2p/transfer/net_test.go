@@ -108,7 +108,7 @@ type outcomes struct {
 	all []transfer.Outcome
 }
 
-func (o *outcomes) observe(outcome transfer.Outcome) {
+func (o *outcomes) observe(_ context.Context, outcome transfer.Outcome) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.all = append(o.all, outcome)

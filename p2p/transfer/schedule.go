@@ -245,7 +245,7 @@ func (d *download) abandon(w *worker) {
 }
 
 // blame reports a peer that was late when others had finished its work.
-func (d *download) blame(w *worker) {
+func (d *download) blame(ctx context.Context, w *worker) {
 	d.mu.Lock()
 	late := false
 	if len(w.asked) > 0 {
@@ -253,6 +253,6 @@ func (d *download) blame(w *worker) {
 	}
 	d.mu.Unlock()
 	if late {
-		d.client.cfg.Observe(Outcome{Peer: w.peer, Kind: Stalled})
+		d.client.cfg.Observe(ctx, Outcome{Peer: w.peer, Kind: Stalled})
 	}
 }

@@ -50,7 +50,10 @@ type Limits struct {
 	StreamsPerPeer int // at once; default 8, twice what our client opens
 	// Rate is how many bytes a second are sent to all peers together, each of which gets
 	// the same. Default: no limit.
-	Rate   int64
+	Rate int64
+	// Broke is told of a peer that broke the protocol. It must return soon. Default: nobody
+	// is told.
+	Broke  func(p peer.ID, cause error)
 	Logger *slog.Logger
 }
 
@@ -85,6 +88,9 @@ func Serve(h host.Host, open Opener, limits Limits) (*Server, error) {
 	}
 	if limits.StreamsPerPeer == 0 {
 		limits.StreamsPerPeer = 8
+	}
+	if limits.Broke == nil {
+		limits.Broke = func(peer.ID, error) {}
 	}
 	encoder, err := newEncoder()
 	if err != nil {
@@ -150,8 +156,8 @@ func (s *Server) handle(stream network.Stream) {
 	case err == nil:
 		_ = stream.Close() // nothing is left to say
 	case errors.Is(err, errProtocol):
-		s.log.Debug("peer broke the blob protocol", "peer", p, "cause", err)
 		_ = stream.ResetWithError(network.StreamProtocolViolation) // it may be gone already
+		s.limits.Broke(p, fmt.Errorf("a request for content: %w", err))
 	default:
 		_ = stream.Reset() // it may be gone already
 	}

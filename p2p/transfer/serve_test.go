@@ -2,6 +2,7 @@ package transfer_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"slices"
@@ -57,8 +58,8 @@ func TestServerLimits(t *testing.T) {
 	t.Run("who finds no place hears busy, and comes again", func(t *testing.T) {
 		occupy(1)
 		seen := &outcomes{}
-		c := client(t, transfer.Config{Observe: func(o transfer.Outcome) {
-			seen.observe(o)
+		c := client(t, transfer.Config{Observe: func(ctx context.Context, o transfer.Outcome) {
+			seen.observe(ctx, o)
 			if o.Kind == transfer.Busy {
 				release()
 			}

@@ -47,6 +47,7 @@
 package transfer
 
 import (
+	"context"
 	"io"
 	"time"
 
@@ -125,6 +126,6 @@ type Outcome struct {
 	FirstByte time.Duration // from the first request to its answer; 0 when there was none
 }
 
-// Observer is told outcomes. It is called concurrently, also by downloads whose
-// caller has left, and must return soon.
-type Observer func(Outcome)
+// Observer is told outcomes, each in the context of its download. It is called
+// concurrently, also by downloads whose caller has left, and must return soon.
+type Observer func(ctx context.Context, o Outcome)

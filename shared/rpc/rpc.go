@@ -134,6 +134,26 @@ func ServerOptions(panicked func(method string, value any, stack []byte)) []grpc
 	}
 }
 
+// Failures tells of every call that ends with an error, in the call's context: whoever logs
+// with that says in which trace it happened.
+func Failures(failed func(ctx context.Context, method string, err error)) []grpc.ServerOption {
+	tell := func(ctx context.Context, method string, err error) error {
+		if err != nil {
+			failed(ctx, method, fromStatus(context.WithoutCancel(ctx), err))
+		}
+		return err
+	}
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			resp, err := handler(ctx, req)
+			return resp, tell(ctx, info.FullMethod, err)
+		}),
+		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			return tell(stream.Context(), info.FullMethod, handler(srv, stream))
+		}),
+	}
+}
+
 // Dial prepares a client of an engine that listens on a Unix socket; the
 // connection is made by the first call. Who may connect is decided by the
 // permissions of the socket's folder and by the engine, which asks the kernel who
