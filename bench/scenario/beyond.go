@@ -39,7 +39,7 @@ func beyond() []Scenario {
 	sized(Virtual, "propagation_uniform", on(links.Uniform, propagation), 100, 1000)
 	sized(Virtual, "bootstrap_uniform", on(links.Uniform, bootstrap), 10, 100)
 	sized(Virtual, "lookup_uniform", on(links.Uniform, dhtLookup(0)), 100, 1000)
-	sized(Virtual, "lookup_regions", on(links.Regions, dhtLookup(0)), 100, 1000, 10_000)
+	sized(Virtual, "lookup_regions", on(links.Regions, dhtLookup(0)), 100, 1000, 2000, 5000, 10_000)
 	sized(Virtual, "dead_20_uniform", on(links.Uniform, dhtLookup(20)), 50, 1000)
 	sized(Virtual, "dead_20_regions", on(links.Regions, dhtLookup(20)), 50, 1000, 10_000)
 	sized(Virtual, "memory", networkMemory(0), 1000)
