@@ -44,6 +44,36 @@ func damage(t *testing.T, home string) {
 	}
 }
 
+// TestWhatADiskHasDamagedIsNotServed: who has it is not taken for a liar.
+func TestWhatADiskHasDamagedIsNotServed(t *testing.T) {
+	homeA := t.TempDir()
+	a := open(t, homeA)
+	publish(t, a, "rotten", "1.0.0")
+	b := open(t, t.TempDir(), address(t, a))
+	knows(t, b, "rotten")
+	err := filepath.WalkDir(filepath.Join(homeA, "content", "blobs"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		data[len(data)/2] ^= 1
+		return os.WriteFile(path, data, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "rotten"}}, Root: t.TempDir(), Trust: true}, nil)
+	if !errors.Is(err, shared.ReasonUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	if known, ok := peerOf(t, b, peerID(t, a)); !ok || known.BannedFor != "" || known.Outcomes["wrong-content"] != 0 {
+		t.Errorf("known of it: %+v", known)
+	}
+}
+
 func TestContentComesFromSeveralPeersAndOnlyFromHonestOnes(t *testing.T) {
 	a := open(t, t.TempDir())
 	homeB := t.TempDir()
