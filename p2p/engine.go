@@ -306,7 +306,7 @@ func (e *Engine) openNetwork(ctx context.Context) error {
 		return named(err, "serve content")
 	}
 	e.opened(e.server.Close)
-	if e.fetcher, err = transfer.NewClient(e.node.Host(), transfer.Config{Observe: e.observe, Expect: e.expect}); err != nil {
+	if e.fetcher, err = transfer.NewClient(e.node.Host(), transfer.Config{Observe: e.observe, Expect: func(p peer.ID) transfer.Expected { return e.sources.expect(p) }}); err != nil {
 		return named(err, "prepare transfer")
 	}
 	e.opened(e.fetcher.Close)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"iter"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.opentelemetry.io/otel/attribute"
@@ -12,7 +11,6 @@ import (
 	"ggen.dev/marketplace/p2p/archive"
 	"ggen.dev/marketplace/p2p/catalog"
 	"ggen.dev/marketplace/p2p/publisher"
-	"ggen.dev/marketplace/p2p/selection"
 	"ggen.dev/marketplace/p2p/transfer"
 	"ggen.dev/marketplace/shared"
 	"ggen.dev/marketplace/shared/tracing"
@@ -149,15 +147,6 @@ func (e *Engine) errand(rel *catalog.Release, size int64) *errand {
 		}
 	}
 	return d
-}
-
-// expect is how long a peer is likely to take to its first byte; 0: nobody knows.
-func (e *Engine) expect(p peer.ID) time.Duration {
-	c := e.sources.candidate(peer.AddrInfo{ID: p}, 1)
-	if c.Cold {
-		return c.Response * (1 + selection.ColdTrips)
-	}
-	return c.Response
 }
 
 // explain tells the three ways apart in which content can be out of reach: no

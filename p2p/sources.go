@@ -83,6 +83,15 @@ func (s *sources) candidate(p peer.AddrInfo, holds float64) selection.Candidate 
 	return c
 }
 
+// expect is what a download may expect of a peer.
+func (s *sources) expect(p peer.ID) transfer.Expected {
+	c := s.candidate(peer.AddrInfo{ID: p}, 1)
+	if c.Cold {
+		c.Response *= 1 + selection.ColdTrips
+	}
+	return transfer.Expected{FirstByte: c.Response, Pace: c.Pace, Stranger: c.Dealings == 0}
+}
+
 // ordered are peers in the order in which to ask them, without banned ones.
 func (s *sources) ordered(peers []peer.AddrInfo, bytes int64, holds func(peer.ID) float64) []peer.AddrInfo {
 	byName := map[string]peer.AddrInfo{}

@@ -61,12 +61,16 @@ func TestEqualsShare(t *testing.T) {
 	}
 }
 
-// TestStrangersAreTried, even beside somebody good, and those that failed at first are not.
+// TestStrangersAreTried, even beside somebody good, mostly with what is small, and those
+// that failed at first are not.
 func TestStrangersAreTried(t *testing.T) {
 	stranger := selection.Candidate{ID: "stranger", Confidence: 0.5}
 	good, slow := known("good", 50*time.Millisecond, 1e7), known("slow", 50*time.Millisecond, 1e5)
-	if got := firsts(seeded(3), []selection.Candidate{good, stranger}, 1<<20, 1000); got["stranger"] < 20 || got["stranger"] > 300 {
+	if got := firsts(seeded(3), []selection.Candidate{good, stranger}, 1<<20, 1000); got["stranger"] < 5 || got["stranger"] > 300 {
 		t.Errorf("beside a good one: %v", got)
+	}
+	if got := firsts(seeded(3), []selection.Candidate{good, stranger}, 64<<10, 1000); got["stranger"] < 50 || got["stranger"] > 300 {
+		t.Errorf("beside a good one, with what is small: %v", got)
 	}
 	if got := firsts(seeded(4), []selection.Candidate{slow, good, stranger}, 1<<20, 1000); got["slow"] > 30 {
 		t.Errorf("a slow one: %v", got)

@@ -33,10 +33,16 @@ type Config struct {
 	// whom Expect knows nothing. Default: 250 ms, about the round trip to the other
 	// side of the world.
 	HedgeAfter time.Duration
-	// Expect is how long a peer is expected to take from now to its first byte; 0 if
-	// that is not known. One more is asked when the last one that was asked takes
-	// twice as long, and 20 ms. Default: nothing is known.
-	Expect func(peer.ID) time.Duration
+	// Expect is what to expect of a peer from now on. One more is asked when the last one
+	// that was asked takes twice as long for a piece, and 20 ms. Default: nothing is known.
+	Expect func(peer.ID) Expected
+}
+
+// Expected is what former downloads from a peer have shown.
+type Expected struct {
+	FirstByte time.Duration // until the first byte; 0: not known
+	Pace      float64       // seconds a byte beyond that; 0: not known
+	Stranger  bool          // it never delivered: another peer is asked beside it, at once
 }
 
 // Candidates yields peers that may have what is wanted, the best first, as they
@@ -92,7 +98,7 @@ func NewClient(h host.Host, cfg Config) (*Client, error) {
 		cfg.HedgeAfter = 250 * time.Millisecond
 	}
 	if cfg.Expect == nil {
-		cfg.Expect = func(peer.ID) time.Duration { return 0 }
+		cfg.Expect = func(peer.ID) Expected { return Expected{} }
 	}
 	decoder, err := newDecoder()
 	if err != nil {
@@ -230,11 +236,12 @@ func (c *Client) leave(key string, f *flight) {
 	}
 }
 
-// patience is for how long nobody else is asked after a peer.
-func (c *Client) patience(p peer.ID) time.Duration {
+// patience is for how long nobody else is asked after a peer of which so much is known.
+func (c *Client) patience(e Expected) time.Duration {
 	const factor, slack, longest = 2, 20 * time.Millisecond, 2 * time.Second
-	if expected := c.cfg.Expect(p); expected > 0 {
-		return min(factor*expected+slack, longest)
+	if e.FirstByte > 0 {
+		piece := time.Duration(MaxRange * e.Pace * float64(time.Second))
+		return min(factor*(e.FirstByte+piece)+slack, longest)
 	}
 	return c.cfg.HedgeAfter
 }

@@ -27,6 +27,7 @@ func (w *crew) run(ctx context.Context, from Candidates) {
 	go w.client.pump(ctx, from, arriving)
 	ended := make(chan *failure)
 	active := 0
+	beside := false // one more is at work because of a stranger; one is enough
 	var waiting []peer.AddrInfo
 	candidates := (<-chan peer.AddrInfo)(arriving)
 	defer func() { // leave no goroutine behind
@@ -48,7 +49,11 @@ func (w *crew) run(ctx context.Context, from Candidates) {
 			p := waiting[0]
 			active++
 			go func() { ended <- w.work(ctx, p) }()
-			patience = w.client.patience(p.ID)
+			expected := w.client.cfg.Expect(p.ID)
+			if expected.Stranger && !beside {
+				beside, w.limit = true, min(w.limit+1, w.most)
+			}
+			patience = w.client.patience(expected)
 			hedge.Reset(patience)
 		}
 		if active == 0 && candidates == nil {

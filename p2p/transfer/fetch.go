@@ -167,7 +167,7 @@ func (d *download) work(ctx context.Context, p peer.AddrInfo) *failure {
 	tracing.Note(ctx, attribute.Int64("bytes", w.bytes))
 	endSpan(ctx, end, fail)
 	if w.bytes > 0 {
-		d.client.cfg.Observe(ctx, Outcome{Peer: p.ID, Kind: Delivered, Bytes: w.bytes, Took: w.busy, FirstByte: w.roundTrip})
+		d.client.cfg.Observe(ctx, Outcome{Peer: p.ID, Kind: Delivered, Bytes: w.bytes, Took: w.busy, FirstByte: w.firstByte})
 		d.mu.Lock()
 		d.stats.From = append(d.stats.From, p.ID)
 		d.mu.Unlock()
@@ -189,6 +189,7 @@ func (d *download) attempt(ctx context.Context, p peer.AddrInfo, w *worker) (fai
 	if fail != nil {
 		return fail
 	}
+	d.expect(w)
 	answered := false
 	stop := context.AfterFunc(ctx, func() { _ = s.stream.Reset() }) // makes reading end
 	defer func() { s.close(stop() && answered) }()
@@ -224,7 +225,7 @@ func (d *download) attempt(ctx context.Context, p peer.AddrInfo, w *worker) (fai
 // stays with w, for abandon to give back.
 func (d *download) settle(w *worker, asked asked, data []byte, arrived time.Time) *failure {
 	d.mu.Lock()
-	w.measure(asked, arrived, time.Now())
+	took := w.measure(asked, arrived, time.Now())
 	_, wanted := d.flying[asked.piece]
 	d.mu.Unlock()
 	var err error
@@ -251,6 +252,7 @@ func (d *download) settle(w *worker, asked asked, data []byte, arrived time.Time
 	}
 	delete(d.flying, asked.piece)
 	w.bytes += int64(len(data))
+	w.busy += took
 	d.stats.Fetched += int64(len(data))
 	d.arrived += int64(len(data))
 	d.flight.progress(d.arrived, d.want.Size)

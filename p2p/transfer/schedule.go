@@ -58,10 +58,12 @@ type worker struct {
 	asked     []asked       // oldest first
 	inFlight  int           // bytes of asked
 	last      time.Time     // when the last answer was complete
-	pace      float64       // smoothed seconds a byte while busy; 0: not measured
-	roundTrip time.Duration // smallest time from a request to an idle peer to its answer
-	busy      time.Duration
-	bytes     int64 // verified
+	pace      float64       // smoothed seconds a byte while busy, or expected; 0: not known
+	roundTrip time.Duration // firstByte, or expected; 0: not known
+	paced     bool          // pace was measured
+	firstByte time.Duration // smallest time from a request to an idle peer to its answer; 0: not measured
+	bytes     int64         // verified, and not brought by somebody else before
+	busy      time.Duration // with them
 }
 
 type asked struct {
@@ -71,29 +73,42 @@ type asked struct {
 	idle    bool // nothing else was asked at that moment
 }
 
-// measure learns from the answer to the oldest request.
-func (w *worker) measure(a asked, arrived, now time.Time) {
+// expect begins with what former downloads have shown of a peer.
+func (d *download) expect(w *worker) {
+	expected := d.client.cfg.Expect(w.peer)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if w.firstByte == 0 {
+		w.roundTrip = expected.FirstByte
+	}
+	if !w.paced {
+		w.pace = expected.Pace
+	}
+}
+
+// measure learns from the answer to the oldest request, and tells how long it took.
+func (w *worker) measure(a asked, arrived, now time.Time) (took time.Duration) {
 	from := a.at
 	if w.last.After(from) {
 		from = w.last
 	}
-	took := now.Sub(from)
+	took = now.Sub(from)
 	w.last = now
-	w.busy += took
 	if a.idle {
-		if trip := arrived.Sub(a.at); w.roundTrip == 0 || trip < w.roundTrip {
-			w.roundTrip = trip
+		if trip := arrived.Sub(a.at); w.firstByte == 0 || trip < w.firstByte {
+			w.firstByte, w.roundTrip = trip, trip
 		}
 	}
 	if a.request.length < leastForPace {
-		return
+		return took
 	}
 	pace := max(took, time.Microsecond).Seconds() / float64(a.request.length)
-	if w.pace == 0 {
-		w.pace = pace
+	if !w.paced {
+		w.paced, w.pace = true, pace
 	} else {
 		w.pace += smoothing * (pace - w.pace)
 	}
+	return took
 }
 
 // window is one and a half times what fits into a round trip, and a chunk.
@@ -131,7 +146,8 @@ func (w *worker) remaining(piece int, now time.Time) (left time.Duration, late b
 	}
 	waited := now.Sub(from)
 	expected := w.takes(bytes) + w.roundTrip
-	return max(expected-waited, 0), waited > lateFactor*(w.takes(w.asked[0].request.length)+w.roundTrip)
+	// What is overdue is likely to stay so for as long again.
+	return (expected - waited).Abs(), waited > lateFactor*(w.takes(w.asked[0].request.length)+w.roundTrip)
 }
 
 // assign gives w as many pieces as its window allows, and if there is nothing

@@ -32,6 +32,8 @@ type links struct {
 
 	stall int // the last server stops after so many chunks; 0: it does not
 	slow  int // the last server has 1 Mbit/s after so many chunks; 0: it does not
+
+	expected []transfer.Expected // of each server
 }
 
 // world is a client and servers on simulated QUIC.
@@ -109,7 +111,7 @@ func (l links) run(t *testing.T, contents [][]byte, use func(t *testing.T, w wor
 		}
 		h := newHost(0, 1000, 1000)
 		var err error
-		if w.client, err = transfer.NewClient(h, transfer.Config{}); err != nil {
+		if w.client, err = transfer.NewClient(h, transfer.Config{Expect: l.expect(w.peers)}); err != nil {
 			t.Fatal(err)
 		}
 		if l.warm {
@@ -131,6 +133,15 @@ func (l links) run(t *testing.T, contents [][]byte, use func(t *testing.T, w wor
 
 // warmUp is what has been fetched over a connection that is not new.
 var warmUp = content(16 << 10)
+
+// expect tells what is known of servers.
+func (l links) expect(servers []peer.AddrInfo) func(peer.ID) transfer.Expected {
+	known := map[peer.ID]transfer.Expected{}
+	for i, e := range l.expected {
+		known[servers[i].ID] = e
+	}
+	return func(p peer.ID) transfer.Expected { return known[p] }
+}
 
 // fault is what server i does before it reads a chunk; nil: nothing.
 func (l links) fault(i int, release <-chan struct{}) func(int64) error {
@@ -222,6 +233,20 @@ func TestSimulatedLinks(t *testing.T) {
 				t.Errorf("%d bytes arrived twice", stats.Wasted)
 			}
 		})
+	}
+}
+
+// TestAStrangerIsNotTriedAlone: when it turns out to be slow, it has cost nothing, since
+// somebody who is known was asked beside it.
+func TestAStrangerIsNotTriedAlone(t *testing.T) {
+	stranger := transfer.Expected{FirstByte: rtt, Stranger: true}
+	good := transfer.Expected{FirstByte: rtt, Pace: 8 / 20e6}
+	data := content(transfer.MaxRange)
+	both := links{oneWay: rtt / 2, warm: true, uplinks: []int{1, 20}, expected: []transfer.Expected{stranger, good}}
+	alone := links{oneWay: rtt / 2, warm: true, uplinks: []int{20}, expected: []transfer.Expected{good}}
+	took, _ := both.simulated(t, data)
+	if least, _ := alone.simulated(t, data); took > least+least/4 {
+		t.Errorf("%s beside a stranger, %s without it", took, least)
 	}
 }
 
