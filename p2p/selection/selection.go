@@ -41,8 +41,7 @@ const (
 	// sharpness is how strictly the best goes first. A peer's odds to be put before another
 	// one are the ratio of their times to this power: of two alike each is first half
 	// of the time, one that is a tenth slower once in 6, one that is a quarter slower
-	// once in 36. With half of it, many that are a little slower took half of all
-	// downloads from the few best.
+	// once in 36. Half of it was not seen to be worse; the figures of docs/PEERS.md are with this.
 	sharpness = 16
 
 	// perBlock bounds how many peers of one block of public addresses (a /24 or /48, one
