@@ -260,8 +260,9 @@ func reachable(socket string) bool {
 func (e *warmEngine) startServing(ctx context.Context, impl shared.Marketplace, life *life, crashes *crashes, more ...grpc.ServerOption) (server *grpc.Server, reattach <-chan *plugin.ReattachConfig, served <-chan struct{}) {
 	reattachCh, servedCh := make(chan *plugin.ReattachConfig, 1), make(chan struct{})
 	// go-plugin takes the folder of its socket from the environment only.
-	_ = os.Setenv(plugin.EnvUnixSocketDir, e.spec.Run)                                             // cannot fail: the name is valid
-	options := append(rpc.ServerOptions(panicked(e.log, crashes)), rpc.Failures(failed(e.log))...) //nolint:contextcheck // each call brings its own
+	_ = os.Setenv(plugin.EnvUnixSocketDir, e.spec.Run) // cannot fail: the name is valid
+	//nolint:contextcheck // each call brings its own
+	options := append(rpc.ServerOptions(panicked(e.log, crashes)), rpc.Failures(failed(e.log))...)
 	options = append(options, life.serverOptions()...)
 	options = append(append(append(options, peerCredentials()...), faultOptions()...), more...)
 	server = grpc.NewServer(options...)
