@@ -24,7 +24,7 @@ const omissions = `Virtual time counts no computing: a figure of a simulated net
 processors, queues of the kernel, NAT, routes that change, and links whose delay varies. Links are QUIC up to 500 peers. Bandwidth is that of each host's own link. The published delays
 are one way, and longer than most measured ones; within a region they are 2 to 7 ms. Packets are lost only where a scenario says so.
 Networks of more than 500 peers, and the scenarios named *streams*, have TLS 1.3 and yamux on streams of bytes instead of QUIC's packets: as many round trips, no congestion control, a
-fraction of the memory. Up to 100 peers tell each other of all in every scenario; in lookups of more than that, and in scenarios named *given*, each begins with the peer table, the coordinates and the
+fraction of the memory. Up to 50 peers tell each other of all in every scenario; in lookups of more than that, and in scenarios named *given*, each begins with the peer table, the coordinates and the
 routing table that it would have learned, all of which share one: 500 peers did not fill their tables in 10 core-minutes. Hosts, connections, records and lookups are the real ones at every size.
 What was not measured at a size is not in the tables, but for what is called *modelled*.`
 

@@ -21,7 +21,7 @@ import (
 
 // atlas is what the peer tables of a network hold once gossip has filled them. All members
 // share one: 10,000 tables of 10,000 records take 80 GB, and filling them takes 10^8
-// announcements. What it takes the place of is measured up to 100 peers, and there both
+// announcements. What it takes the place of is measured up to 50 peers, and there both
 // can be compared. Hosts, connections, DHT records and lookups are the real ones.
 type atlas struct {
 	links  links.Links

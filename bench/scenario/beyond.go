@@ -32,7 +32,7 @@ func beyond() []Scenario {
 	sized(Virtual, "propagation_streams", onStreams(propagation), 100, 500)
 	sized(Virtual, "propagation", propagation, 100, 500, 1000, 2000, 5000, 10_000)
 	sized(Virtual, "lookup", dhtLookup(0), 2000, 5000, 10_000)
-	sized(Virtual, "lookup_given", given(dhtLookup(0)), 50, 100)
+	sized(Virtual, "lookup_given", given(dhtLookup(0)), 50)
 	sized(Virtual, "bootstrap", bootstrap, 200) // 1,000 at once, of whom all know one, had 15 GB before they had enough neighbours
 	// The links for which the goals are set: 20 to 100 ms between any two peers, and for
 	// lookups five regions.

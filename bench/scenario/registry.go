@@ -57,7 +57,7 @@ const packets = 500
 
 // told is the size of the largest networks whose members tell each other of all: at 500, each of
 // 250,000 records comes to its reader 24 times over, which did not end in 10 core-minutes.
-const told = 100
+const told = 50
 
 // given is a scenario whose members never do.
 func given(run func(r *Run)) func(r *Run) {
