@@ -437,10 +437,18 @@ func TestChoosingPeers(t *testing.T) {
 	}
 	all := map[string]*result{}
 	most, gini := map[string]float64{}, map[string]float64{}
-	seeds := seeds(t, 1)
+	seeds, policies := seeds(t, 1), policies
+	everyday := os.Getenv("GGEN_TEST_SEEDS") == ""
+	if everyday { // the comparison that the test asserts, with half of the downloads
+		policies = []policy{policies[0], policies[len(policies)-1]}
+	}
 	for _, seed := range seeds {
 		for _, by := range policies {
-			r := newPopulation(seed).live(t, by, "")
+			p := newPopulation(seed)
+			if everyday {
+				p.fetches /= 2
+			}
+			r := p.live(t, by, "")
 			sum := all[by.name]
 			if sum == nil {
 				sum = &result{}
