@@ -105,7 +105,7 @@ func (r *Run) surroundings(packages int) (u *user, n *peers) {
 // least runs a command that asks no engine: what any command takes.
 func (u *user) least(series string) {
 	u.r.Aside(func() {
-		_, took := u.run("version")
+		_, took := u.run("completion", "bash")
 		u.r.Took(series, took)
 	})
 }
