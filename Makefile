@@ -71,7 +71,7 @@ BENCH      := $(GO) test -run '^$$' -timeout 0 -bench
 BASE       ?= docs/benchmarks/baseline.txt
 SELECT     ?= .
 
-bench: build ## run every scenario of up to 100 peers, and write docs/benchmarks/REPORT.md (20 minutes)
+bench: build ## run every scenario of up to 100 peers, and write docs/benchmarks/REPORT.md (tens of minutes)
 	@mkdir -p $(BENCH_OUT) && rm -f $(BENCH_OUT)/full.*
 	GGEN_BENCH=full GGEN_BENCH_SAMPLES=$(abspath $(BENCH_OUT))/full.jsonl $(BENCH) '$(SELECT)' -benchtime 20s ./bench/scenario | tee $(BENCH_OUT)/full.txt
 	@$(MAKE) --no-print-directory bench-report
