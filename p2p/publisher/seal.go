@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 
 	"filippo.io/age"
@@ -36,6 +37,15 @@ const (
 // be more than the process may have.
 var stretching sync.Mutex
 
+// stretch begins to make a passphrase a key, and gives what ends it. The memory of the
+// last time is given back first: the collector would still be at it when the kernel
+// refuses to map as much again.
+func stretch() (done func()) {
+	stretching.Lock()
+	runtime.GC()
+	return stretching.Unlock
+}
+
 // Sealed is what a file with an exported key holds.
 type Sealed struct {
 	Key   *Key
@@ -60,8 +70,7 @@ func Seal(s Sealed, passphrase string) ([]byte, error) {
 		return nil, err
 	}
 	recipient.SetWorkFactor(workFactor)
-	stretching.Lock()
-	defer stretching.Unlock()
+	defer stretch()()
 	var out bytes.Buffer
 	armored := armor.NewWriter(&out)
 	sealed, err := age.Encrypt(armored, recipient)
@@ -116,8 +125,7 @@ func Unseal(data []byte, passphrase string) (Sealed, error) {
 		return Sealed{}, shared.NewError(shared.ReasonInvalidArgument, "the passphrase is empty")
 	}
 	identity.SetMaxWorkFactor(workFactor)
-	stretching.Lock()
-	defer stretching.Unlock()
+	defer stretch()()
 	opened, err := age.Decrypt(armor.NewReader(bytes.NewReader(data)), identity)
 	if wrong := new(age.NoIdentityMatchError); errors.As(err, &wrong) {
 		return Sealed{}, shared.NewError(shared.ReasonInvalidArgument, "the passphrase does not open this key").
