@@ -99,10 +99,10 @@ func publish(t *testing.T, e *p2p.Engine, name, version string, deps ...string) 
 	return receipt
 }
 
-// eventually polls until ok says yes; ten seconds are patience, not a measurement.
+// eventually polls until ok says yes; a minute is patience, not a measurement.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
