@@ -448,7 +448,7 @@ func TestSettings(t *testing.T) {
 	if _, err := FromFile(t.TempDir(), true); !errors.Is(err, shared.ReasonInvalidArgument) {
 		t.Errorf("a folder: %v", err)
 	}
-	if home, err := Home("rel", "/work", func(string) string { return "/env" }); err != nil || home != filepath.Clean("/work/rel") {
+	if home, err := Home("rel", "/base", func(string) string { return "/env" }); err != nil || home != filepath.Clean("/base/rel") {
 		t.Errorf("%s, %v", home, err)
 	}
 }
