@@ -13,7 +13,7 @@ import (
 // block four are in the routing table at most, and that honest peers are not kept out.
 func TestOneOwnerCannotFillTheRoutingTable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		net := p2ptest.NewNetwork(t, p2ptest.Links{})
+		net := p2ptest.NewNetwork(t, p2ptest.Links{Streams: true})
 		victim := p2ptest.Open(t, net.Config(t, 0, node.Config{DHTServer: true}))
 		const sybils, honest = 40, 12
 		for k := range sybils {

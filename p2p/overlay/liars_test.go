@@ -111,7 +111,7 @@ func TestLiarsHideNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				random := mathrand.New(mathrand.NewPCG(3, 3))
-				net := p2ptest.NewNetwork(t, p2ptest.Links{Between: regions})
+				net := p2ptest.NewNetwork(t, p2ptest.Links{Between: regions, Streams: true})
 				var members, liars, attackers []*member
 				enter := func(i int, cfg overlay.Config, listen []string) *member {
 					var bootstrap []string

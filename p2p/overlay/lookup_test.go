@@ -81,8 +81,12 @@ func (l took) String() string {
 // GGEN_TEST_PEERS is the size of the network, GGEN_TEST_DEAD the dead in percent, and
 // GGEN_TEST_LINKS=uniform makes all links 20 to 100 ms. It fails if a record of the
 // living is not found; times are for the report (docs/benchmarks/lookups.md).
+// TestDeadPeersDoNotHoldUpALookup is what every day needs of it.
 func TestLookups(t *testing.T) {
-	peers, dead := setting(t, "GGEN_TEST_PEERS", 26), setting(t, "GGEN_TEST_DEAD", 20)
+	peers, dead := setting(t, "GGEN_TEST_PEERS", 0), setting(t, "GGEN_TEST_DEAD", 20)
+	if peers == 0 {
+		t.Skip("measures for a report; GGEN_TEST_PEERS=26 runs it with so many peers")
+	}
 	records := min(peers/2, 200)
 	between := regions
 	if os.Getenv("GGEN_TEST_LINKS") == "uniform" {

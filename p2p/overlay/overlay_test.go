@@ -138,7 +138,7 @@ func complete(members []*member, size int) func() bool {
 
 func TestEverybodyLearnsEverybody(t *testing.T) {
 	const peers = 24
-	simulated(t, peers, p2ptest.Links{}, func(t *testing.T, net *p2ptest.Network, members []*member) {
+	simulated(t, peers, p2ptest.Links{Streams: true}, func(t *testing.T, net *p2ptest.Network, members []*member) {
 		<-time.After(70 * time.Second) // a peer is news after a minute
 		p2ptest.Eventually(t, "complete tables", complete(members, peers))
 		{ // a peer that comes later has the table at once, and is known to all after a minute
@@ -188,7 +188,7 @@ func TestEverybodyLearnsEverybody(t *testing.T) {
 
 func TestDeadPeersDoNotHoldUpALookup(t *testing.T) {
 	const peers = 40
-	simulated(t, peers, p2ptest.Links{}, func(t *testing.T, _ *p2ptest.Network, members []*member) {
+	simulated(t, peers, p2ptest.Links{Streams: true}, func(t *testing.T, _ *p2ptest.Network, members []*member) {
 		<-time.After(70 * time.Second)
 		p2ptest.Eventually(t, "complete tables", complete(members, peers))
 		a := newAuthor(t)

@@ -119,7 +119,7 @@ func simulated(t *testing.T, count int, links p2ptest.Links, test func(t *testin
 
 func TestHead(t *testing.T) {
 	t.Run("all of 20 peers find the newest head", func(t *testing.T) {
-		simulated(t, 20, p2ptest.Links{}, func(t *testing.T, _ *p2ptest.Network, _ []*node.Node, routers []*routing.Router) {
+		simulated(t, 20, p2ptest.Links{Streams: true}, func(t *testing.T, _ *p2ptest.Network, _ []*node.Node, routers []*routing.Router) {
 			a := newAuthor(t)
 			for _, size := range []int64{1, 7} {
 				if stored, err := routers[3].PutHead(t.Context(), a.id, a.head(size)); err != nil || stored != 19 {
@@ -272,7 +272,7 @@ func TestProviders(t *testing.T) {
 		return ids
 	}
 	t.Run("all of 20 peers find who provides", func(t *testing.T) {
-		simulated(t, 20, p2ptest.Links{}, func(t *testing.T, _ *p2ptest.Network, nodes []*node.Node, routers []*routing.Router) {
+		simulated(t, 20, p2ptest.Links{Streams: true}, func(t *testing.T, _ *p2ptest.Network, nodes []*node.Node, routers []*routing.Router) {
 			for _, i := range []int{4, 9} {
 				if told, err := routers[i].Provide(t.Context(), digest); err != nil || told != 19 {
 					t.Fatalf("told %d, %v", told, err)
@@ -326,7 +326,7 @@ func (k kept) Digests() iter.Seq[shared.Digest] { return slices.Values(k.digests
 func TestKeep(t *testing.T) {
 	t.Run("what is kept is announced when the first peer comes, and again when it joined late", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			net := p2ptest.NewNetwork(t, p2ptest.Links{})
+			net := p2ptest.NewNetwork(t, p2ptest.Links{Streams: true})
 			keep := kept{author: newAuthor(t)}
 			for i := range 10 {
 				keep.digests = append(keep.digests, shared.DigestOf(fmt.Append(nil, i)))
@@ -354,7 +354,7 @@ func TestKeep(t *testing.T) {
 	})
 	t.Run("a failed announcement is made up for", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			net := p2ptest.NewNetwork(t, p2ptest.Links{})
+			net := p2ptest.NewNetwork(t, p2ptest.Links{Streams: true})
 			keep := kept{author: newAuthor(t)}
 			first := p2ptest.Open(t, net.Config(t, 0, node.Config{Validators: validators()}))
 			r := router(t, first, keep)

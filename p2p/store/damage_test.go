@@ -204,7 +204,7 @@ var kinds = []func(random *rand.Rand, data []byte, at int) []byte{
 // place. bbolt must never get to see what would make it end the process.
 func TestDamageAnywhere(t *testing.T) {
 	whole := database(t, 300)
-	rounds := 2000
+	rounds := 1000
 	if testing.Short() {
 		rounds = 400
 	}
