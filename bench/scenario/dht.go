@@ -164,6 +164,7 @@ func dhtGet(r *Run) {
 // without a word.
 func dhtLookup(percent int) func(r *Run) {
 	return func(r *Run) {
+		before := inUse()
 		random := r.random()
 		k := r.records(random)
 		for range len(k.all) * percent / 100 {
@@ -183,6 +184,9 @@ func dhtLookup(percent int) func(r *Run) {
 		}
 		r.Report("missed", float64(missed))
 		r.connections(k.members)
+		if r.Scenario.Given {
+			r.Report("MiB/peer", float64(inUse()-before)/float64(len(k.all))/(1<<20))
+		}
 	}
 }
 

@@ -1,6 +1,9 @@
 package scenario
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // All lists every scenario, in the order in which they run.
 func All() []Scenario {
@@ -10,7 +13,11 @@ func All() []Scenario {
 	}
 	sized := func(world World, name string, run func(*Run), sizes ...int) {
 		for _, peers := range sizes {
-			add(world, setOf(world, peers), fmt.Sprintf("%s/%d", name, peers), peers, run)
+			set := setOf(world, peers)
+			if set == Quick && strings.HasPrefix(name, "scalability/") {
+				set = Full // the quick set has the same network under another name
+			}
+			add(world, set, fmt.Sprintf("%s/%d", name, peers), peers, run)
 		}
 	}
 	// stocked are networks with packages, which are named after both.
