@@ -124,8 +124,8 @@ func (r *Results) modelled(p *printer) {
 		if !ok || top == 0 {
 			continue
 		}
-		for _, peers := range []int{top, 2000, 5000, 10_000} {
-			if peers != top && peers < 2*top {
+		for i, peers := range []int{top, 2000, 5000, 10_000} {
+			if i > 0 && peers < 2*top {
 				continue
 			}
 			if on.Lookups = r.Model(network, seed, peers, on.families); on.Measured {
