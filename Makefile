@@ -77,7 +77,7 @@ bench: build ## run every scenario of up to 100 peers, and write docs/benchmarks
 	GGEN_BENCH=full GGEN_BENCH_SAMPLES=$(abspath $(BENCH_OUT))/full.jsonl $(BENCH) '$(SELECT)' -benchtime 20s ./bench/scenario | tee $(BENCH_OUT)/full.txt
 	@$(MAKE) --no-print-directory bench-report
 
-bench-scale: build ## run the scenarios of 200 to 10,000 peers, alone on the machine: hours, up to 20 GB; SELECT=///1000$$ takes a part
+bench-scale: build ## run the scenarios of 200 to 10,000 peers, alone on the machine: hours, up to 21 GB; SELECT=///1000$$ takes a part
 	@mkdir -p $(BENCH_OUT)
 	GGEN_BENCH=scale GGEN_BENCH_SAMPLES=$(abspath $(BENCH_OUT))/scale.jsonl GOGC=60 GOMEMLIMIT=20GiB $(BENCH) '$(SELECT)' -benchtime 20s ./bench/scenario | tee -a $(BENCH_OUT)/scale.txt
 	@$(MAKE) --no-print-directory bench-report
