@@ -67,38 +67,39 @@ fmt: ## format all Go code
 proto: ## regenerate the wire code with the generators pinned in go.mod
 	$(BUF) generate
 
-# 20 s are virtual in simulated networks, and take much less.
-BENCH_OUT  ?= bin/bench
+# BENCHTIME is virtual in simulated networks, and takes much less there. What the long runs
+# print is kept in RESULTS, so that the report can be written again without them.
+RESULTS    ?= docs/benchmarks/results
+BENCHTIME  ?= 20s
 BENCH      := $(GO) test -run '^$$' -timeout 0 -bench
 BASE       ?= docs/benchmarks/baseline.txt
 SELECT     ?= .
 
 bench: build ## run every scenario of up to 100 peers, and write docs/benchmarks/REPORT.md (tens of minutes)
-	@mkdir -p $(BENCH_OUT) && rm -f $(BENCH_OUT)/full.*
-	GGEN_BENCH=full GGEN_BENCH_SAMPLES=$(abspath $(BENCH_OUT))/full.jsonl $(BENCH) '$(SELECT)' -benchtime 20s ./bench/scenario | tee $(BENCH_OUT)/full.txt
+	@mkdir -p $(RESULTS) && rm -f $(RESULTS)/full.*
+	GGEN_BENCH=full GGEN_BENCH_SAMPLES=$(abspath $(RESULTS))/full.jsonl $(BENCH) '$(SELECT)' -benchtime $(BENCHTIME) ./bench/scenario | tee $(RESULTS)/full.txt
 	@$(MAKE) --no-print-directory bench-report
 
 bench-scale: build ## run the scenarios of 200 to 10,000 peers, alone on the machine: hours, up to 21 GB; SELECT=///1000$$ takes a part
-	@mkdir -p $(BENCH_OUT)
-	GGEN_BENCH=scale GGEN_BENCH_SAMPLES=$(abspath $(BENCH_OUT))/scale.jsonl GOGC=60 GOMEMLIMIT=20GiB $(BENCH) '$(SELECT)' -benchtime 20s ./bench/scenario | tee -a $(BENCH_OUT)/scale.txt
+	@mkdir -p $(RESULTS)
+	GGEN_BENCH=scale GGEN_BENCH_SAMPLES=$(abspath $(RESULTS))/scale.jsonl GOGC=60 GOMEMLIMIT=20GiB $(BENCH) '$(SELECT)' -benchtime $(BENCHTIME) ./bench/scenario | tee -a $(RESULTS)/scale.txt
 	@$(MAKE) --no-print-directory bench-report
 
 bench-quick: build
-	@mkdir -p $(BENCH_OUT) && rm -f $(BENCH_OUT)/quick.*
-	GGEN_BENCH=quick GGEN_BENCH_SAMPLES=$(abspath $(BENCH_OUT))/quick.jsonl $(BENCH) '$(SELECT)' -benchtime 5s -count 4 ./bench/scenario > $(BENCH_OUT)/quick.txt
+	GGEN_BENCH=quick GGEN_BENCH_SAMPLES=$(abspath bin)/quick.jsonl $(BENCH) '$(SELECT)' -benchtime 5s -count 4 ./bench/scenario > bin/quick.txt
 
 bench-compare: bench-quick ## run the quick set four times, and fail if it is worse than BASE (docs/benchmarks/baseline.txt)
-	$(GO) run ./bench/cmd/compare $(BASE) $(BENCH_OUT)/quick.txt
+	$(GO) run ./bench/cmd/compare $(BASE) bin/quick.txt
 
 bench-baseline: bench-quick ## make the quick set's figures those to compare with
-	cp $(BENCH_OUT)/quick.txt docs/benchmarks/baseline.txt
+	cp bin/quick.txt docs/benchmarks/baseline.txt
 
-bench-report: ## write the report again from what the last runs have left
-	$(GO) run ./bench/cmd/report $(wildcard $(BENCH_OUT)/full.* $(BENCH_OUT)/scale.* $(BENCH_OUT)/peers.txt)
+bench-report: ## write the report again from what the runs have left in docs/benchmarks/results
+	$(GO) run ./bench/cmd/report $(wildcard $(RESULTS)/*.txt $(RESULTS)/*.jsonl)
 
 bench-peers: build ## measure git, kubo, npm and oras beside ggen, as far as they are here
-	@mkdir -p $(BENCH_OUT)
-	bench/peers/run.sh bin | tee $(BENCH_OUT)/peers.txt
+	@mkdir -p $(RESULTS)
+	bench/peers/run.sh bin | tee $(RESULTS)/peers.txt
 	@$(MAKE) --no-print-directory bench-report
 
 bench-micro: ## run the Go benchmarks of the packages

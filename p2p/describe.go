@@ -67,33 +67,39 @@ func (e *Engine) describeContent(ctx context.Context, rel *catalog.Release, deta
 	return nil
 }
 
-// heldManifest reads the manifest of a release out of its archive, which must be
-// here, and holds it against the index.
+// heldManifest gives the manifest of a release whose archive is here.
 func (e *Engine) heldManifest(ctx context.Context, rel *catalog.Release) (*manifest.Manifest, error) {
+	held, _, err := e.manifests.Get(ctx, string(rel.Archive.Digest), func(ctx context.Context) (parsedManifest, error) { return e.readHeld(ctx, rel) })
+	return held.Manifest, err
+}
+
+// readHeld reads the manifest of a release out of its archive, which must be
+// here, and holds it against the index.
+func (e *Engine) readHeld(ctx context.Context, rel *catalog.Release) (parsedManifest, error) {
 	ix, err := e.readIndex(ctx, rel)
 	if err != nil {
-		return nil, err
+		return parsedManifest{}, err
 	}
 	name, err := manifest.Find(topLevel(ix))
 	if err != nil {
-		return nil, err
+		return parsedManifest{}, err
 	}
 	file, _ := ix.File(name) // it was found there
 	if file.Size > manifestLimit {
-		return nil, shared.NewError(shared.ReasonLimitExceeded, "%s has %d bytes; %d are allowed", name, file.Size, manifestLimit)
+		return parsedManifest{}, shared.NewError(shared.ReasonLimitExceeded, "%s has %d bytes; %d are allowed", name, file.Size, manifestLimit)
 	}
 	blob, err := e.store.Open(rel.Archive.Digest)
 	if err != nil {
-		return nil, err
+		return parsedManifest{}, err
 	}
 	defer func() { _ = blob.Close() }() // only read
 	data, err := io.ReadAll(io.NewSectionReader(blob, file.Offset, file.Size))
 	if err != nil {
-		return nil, shared.NewError(shared.ReasonStorage, "read %s of %s: %w", name, rel.Name, err)
+		return parsedManifest{}, shared.NewError(shared.ReasonStorage, "read %s of %s: %w", name, rel.Name, err)
 	}
 	if shared.DigestOf(data) != file.Digest {
-		return nil, shared.NewError(shared.ReasonIntegrity, "%s in this peer's copy of %s is damaged", name, rel.Name)
+		return parsedManifest{}, shared.NewError(shared.ReasonIntegrity, "%s in this peer's copy of %s is damaged", name, rel.Name)
 	}
 	m, _, err := manifest.Parse(name, data)
-	return m, err
+	return parsedManifest{m, data}, err
 }

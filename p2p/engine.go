@@ -130,26 +130,28 @@ type Engine struct {
 	fetcher    *transfer.Client
 	replicate  *replicate.Replicator
 
-	feed     *feed
-	requests *requests
-	shelf    *trust.Shelf
-	folders  *folderLocks
-	learned  learning
-	passing  passing
-	asking   asking
-	traffic  traffic
-	meters   *telemetry.Meters
-	indexes  *indexes
-	lookups  *lookups
-	added    chan struct{}     // holds a token after content was added
-	adding   sync.RWMutex      // read-locked while content comes in that nothing names yet
-	up       atomic.Bool       // between the end of Open and the beginning of Close
-	synced   atomic.Int64      // when catalogues were last compared with a peer's, in milliseconds; 0: never
-	lender   *ask.Server       // nil in a light peer
-	borrowed *catalog.Borrowed // what others have proven while the own catalogue could not say
-	resting  resting
-	supers   supers
-	place    reputation.Place // where others are told that this machine is; the zero value: nowhere
+	feed      *feed
+	requests  *requests
+	shelf     *trust.Shelf
+	folders   *folderLocks
+	learned   learning
+	passing   passing
+	asking    asking
+	traffic   traffic
+	audits    audits
+	meters    *telemetry.Meters
+	indexes   *indexes
+	manifests *manifests
+	lookups   *lookups
+	added     chan struct{}     // holds a token after content was added
+	adding    sync.RWMutex      // read-locked while content comes in that nothing names yet
+	up        atomic.Bool       // between the end of Open and the beginning of Close
+	synced    atomic.Int64      // when catalogues were last compared with a peer's, in milliseconds; 0: never
+	lender    *ask.Server       // nil in a light peer
+	borrowed  *catalog.Borrowed // what others have proven while the own catalogue could not say
+	resting   resting
+	supers    supers
+	place     reputation.Place // where others are told that this machine is; the zero value: nowhere
 
 	closing   context.Context // ends when Close begins
 	cancel    context.CancelFunc
@@ -264,8 +266,9 @@ func (e *Engine) openDisk() error {
 	if e.holders, err = popularity.Open(e.db, e.reputation.Rank); err != nil {
 		return err
 	}
-	e.indexes, e.lookups = e.newIndexes(), e.newLookups()
+	e.indexes, e.manifests, e.lookups = e.newIndexes(), e.newManifests(), e.newLookups()
 	e.opened(e.indexes.Close)
+	e.opened(e.manifests.Close)
 	e.opened(e.lookups.Close)
 	e.indexCatalogue()
 	return nil

@@ -25,15 +25,15 @@ func large(t *testing.T, e *p2p.Engine, name string) shared.PublishReceipt {
 	return receipt
 }
 
-// damage flips a byte in the middle of every large blob of a home.
-func damage(t *testing.T, home string) {
+// damage flips a byte in the middle of every blob of a home that has at least so many.
+func damage(t *testing.T, home string, least int) {
 	t.Helper()
 	err := filepath.WalkDir(filepath.Join(home, "content", "blobs"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		data, err := os.ReadFile(path)
-		if err != nil || len(data) < 1<<20 {
+		if err != nil || len(data) < least {
 			return err
 		}
 		data[len(data)/2] ^= 1
@@ -46,32 +46,54 @@ func damage(t *testing.T, home string) {
 
 // TestWhatADiskHasDamagedIsNotServed: who has it is not taken for a liar.
 func TestWhatADiskHasDamagedIsNotServed(t *testing.T) {
-	homeA := t.TempDir()
-	a := open(t, homeA)
-	publish(t, a, "rotten", "1.0.0")
-	b := open(t, t.TempDir(), address(t, a))
-	knows(t, b, "rotten")
-	err := filepath.WalkDir(filepath.Join(homeA, "content", "blobs"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
+	for name, make := range map[string]func(t *testing.T, e *p2p.Engine){
+		"in one answer":  func(t *testing.T, e *p2p.Engine) { t.Helper(); publish(t, e, "rotten", "1.0.0") },
+		"chunk by chunk": func(t *testing.T, e *p2p.Engine) { t.Helper(); large(t, e, "rotten") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			homeA := t.TempDir()
+			a := open(t, homeA)
+			make(t, a)
+			b := open(t, t.TempDir(), address(t, a))
+			knows(t, b, "rotten")
+			damage(t, homeA, 0)
+			_, err := b.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "rotten"}}, Root: t.TempDir(), Trust: true}, nil)
+			if !errors.Is(err, shared.ReasonUnavailable) && !errors.Is(err, shared.ReasonPeersFailed) {
+				t.Errorf("got %v", err)
+			}
+			if known, ok := peerOf(t, b, peerID(t, a)); !ok || known.BannedFor != "" || known.Outcomes["wrong-content"] != 0 {
+				t.Errorf("known of it: %+v", known)
+			}
+		})
+	}
+	t.Run("a damaged chunk is dropped with its package, and the rest comes from others", func(t *testing.T) {
+		homeA := t.TempDir()
+		a := open(t, homeA)
+		want := large(t, a, "rotten")
+		b := open(t, t.TempDir(), address(t, a))
+		knows(t, b, "rotten")
+		install := func(e *p2p.Engine) (shared.InstallReceipt, error) {
+			return e.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "rotten"}}, Root: t.TempDir(), Trust: true}, nil)
 		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
+		if _, err := install(b); err != nil {
+			t.Fatal(err)
 		}
-		data[len(data)/2] ^= 1
-		return os.WriteFile(path, data, 0o600)
+		damage(t, homeA, 1<<20)
+		if err := a.Close(); err != nil { // what was verified a moment ago is believed
+			t.Fatal(err)
+		}
+		a = open(t, homeA)
+		c := open(t, t.TempDir(), address(t, a), address(t, b))
+		knows(t, c, "rotten")
+		connected(t, c, 2)
+		receipt, err := install(c)
+		if err != nil || receipt.Packages[0].Digest != want.Digest {
+			t.Fatalf("%+v, %v", receipt, err)
+		}
+		if known, ok := peerOf(t, c, peerID(t, a)); !ok || known.BannedFor != "" {
+			t.Errorf("known of it: %+v", known)
+		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = b.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "rotten"}}, Root: t.TempDir(), Trust: true}, nil)
-	if !errors.Is(err, shared.ReasonUnavailable) {
-		t.Errorf("got %v", err)
-	}
-	if known, ok := peerOf(t, b, peerID(t, a)); !ok || known.BannedFor != "" || known.Outcomes["wrong-content"] != 0 {
-		t.Errorf("known of it: %+v", known)
-	}
 }
 
 func TestContentComesFromSeveralPeersAndOnlyFromHonestOnes(t *testing.T) {
@@ -100,7 +122,8 @@ func TestContentComesFromSeveralPeersAndOnlyFromHonestOnes(t *testing.T) {
 		}
 	})
 	t.Run("a peer whose copy is damaged is found out and banned, and the download succeeds", func(t *testing.T) {
-		damage(t, homeB)
+		damage(t, homeB, 1<<20)
+		p2p.ServeUnverified(t, b)
 		d := open(t, t.TempDir(), address(t, a), address(t, b), address(t, c))
 		connected(t, d, 3)
 		receipt, err := install(d)

@@ -71,16 +71,22 @@ func (c CacheConfig) bounds() (size int64, lifetime time.Duration) {
 
 // tiers adds up what is remembered. In the cold one also whole packages count.
 func (e *Engine) tiers(blobs int) []shared.TierStats {
-	ix, found := e.indexes.Counts(), e.lookups.Counts()
-	tier := func(name cache.Tier, lifetime time.Duration, a, b cache.TierCounts) shared.TierStats {
-		return shared.TierStats{Name: string(name), Entries: a.Entries + b.Entries, Limit: a.Most + b.Most, Lifetime: lifetime, Hits: a.Hits + b.Hits, Misses: a.Misses + b.Misses}
+	caches := []cache.Counts{e.indexes.Counts(), e.manifests.Counts(), e.lookups.Counts()}
+	tier := func(name cache.Tier, lifetime time.Duration, of func(cache.Counts) cache.TierCounts) shared.TierStats {
+		stats := shared.TierStats{Name: string(name), Lifetime: lifetime}
+		for _, c := range caches {
+			counts := of(c)
+			stats.Entries, stats.Limit = stats.Entries+counts.Entries, stats.Limit+counts.Most
+			stats.Hits, stats.Misses = stats.Hits+counts.Hits, stats.Misses+counts.Misses
+		}
+		return stats
 	}
 	_, lifetime := e.cfg.Cache.bounds()
-	cold := tier(cache.Cold, lifetime, ix.Cold, found.Cold)
+	cold := tier(cache.Cold, lifetime, func(c cache.Counts) cache.TierCounts { return c.Cold })
 	cold.Entries, cold.Hits, cold.Misses = blobs, cold.Hits+e.traffic.hits.Load(), cold.Misses+e.traffic.misses.Load()
 	return []shared.TierStats{
-		tier(cache.Hot, cmp.Or(e.cfg.Cache.Hot.Lifetime, cache.DefaultHotLifetime), ix.Hot, found.Hot),
-		tier(cache.Warm, cmp.Or(e.cfg.Cache.Warm.Lifetime, cache.DefaultWarmLifetime), ix.Warm, found.Warm),
+		tier(cache.Hot, cmp.Or(e.cfg.Cache.Hot.Lifetime, cache.DefaultHotLifetime), func(c cache.Counts) cache.TierCounts { return c.Hot }),
+		tier(cache.Warm, cmp.Or(e.cfg.Cache.Warm.Lifetime, cache.DefaultWarmLifetime), func(c cache.Counts) cache.TierCounts { return c.Warm }),
 		cold,
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"ggen.dev/marketplace/p2p/archive"
 	"ggen.dev/marketplace/p2p/cache"
 	"ggen.dev/marketplace/p2p/catalog"
+	"ggen.dev/marketplace/p2p/manifest"
 	"ggen.dev/marketplace/p2p/store"
 	"ggen.dev/marketplace/shared"
 )
@@ -91,6 +92,24 @@ func (e *Engine) newIndexes() *indexes {
 			ix, err := archive.ParseIndex(data, archive.DefaultLimits())
 			return heldIndex{ix, data}, err
 		},
+	})
+}
+
+// manifests is the cache of the manifests of packages that are held here, by the digest of the
+// package: below it are only the package's bytes, which are read and verified again. It is safe
+// because the key determines the manifest; a package that was removed is not asked for its own.
+type manifests = cache.Cache[parsedManifest]
+
+// parsedManifest is a manifest with the bytes that it was parsed from.
+type parsedManifest struct {
+	*manifest.Manifest
+	data []byte
+}
+
+func (e *Engine) newManifests() *manifests {
+	return cache.New(cache.Config[parsedManifest]{
+		Hot: e.cfg.Cache.Hot, Warm: e.cfg.Cache.Warm, Missing: -1,
+		Encode: func(m parsedManifest) []byte { return m.data },
 	})
 }
 

@@ -123,7 +123,7 @@ func TestWhatStaysOnDisk(t *testing.T) {
 		}
 	})
 	t.Run("verify drops what is damaged, and it is fetched again", func(t *testing.T) {
-		damage(t, home)
+		damage(t, home, 1<<20)
 		report, err := b.VerifyCache(t.Context(), nil)
 		if err != nil || len(report.Damaged) != 2 || report.Damaged[0].Name == "" || report.Damaged[0].Own {
 			t.Fatalf("%+v, %v", report, err)

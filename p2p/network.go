@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"runtime"
 	"sync"
@@ -509,21 +508,3 @@ func (e *Engine) deal(ctx context.Context, p peer.ID, outcome reputation.Outcome
 
 // isBanned tells whether there is to be no connection with a peer.
 func (e *Engine) isBanned(p peer.ID) bool { return e.reputation.Banned(p.String()) }
-
-// openBlob serves other peers. What one answer holds, which lists of files do and most packages,
-// is verified first: others would ban us for what a disk has done. Of what is larger only
-// users verify it, chunk by chunk, because hashing it here as well would cost each download.
-func (e *Engine) openBlob(digest shared.Digest) (transfer.Blob, error) {
-	blob, err := e.store.Open(digest)
-	if err != nil {
-		return nil, err
-	}
-	if blob.Size() <= transfer.MaxRange {
-		if err := e.store.Verify(e.closing, digest); err != nil {
-			_ = blob.Close() // only read from
-			e.log.Warn("content that a peer asked for is not served", "error", err)
-			return nil, fmt.Errorf("blob %s cannot be served: %w", digest, fs.ErrNotExist)
-		}
-	}
-	return metered{blob, e.served}, nil
-}

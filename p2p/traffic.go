@@ -4,8 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"ggen.dev/marketplace/p2p/transfer"
 )
 
 // traffic is what this peer has moved since it started.
@@ -64,23 +62,4 @@ func (m *meter) read(now time.Time) (total int64, rate float64) {
 	defer m.mu.Unlock()
 	m.forget(now.Unix())
 	return m.total, float64(m.sum()) / window
-}
-
-// metered counts what is read of a blob for other peers.
-type metered struct {
-	transfer.Blob
-	count func(bytes int64)
-}
-
-// served counts what was read for others.
-func (e *Engine) served(bytes int64) {
-	e.traffic.sent.add(bytes, e.now())
-	e.meters.Served(bytes)
-}
-
-// ReadAt implements io.ReaderAt.
-func (b metered) ReadAt(p []byte, off int64) (int, error) {
-	n, err := b.Blob.ReadAt(p, off)
-	b.count(int64(n))
-	return n, err
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/cryptotest"
@@ -195,12 +196,12 @@ type Series struct {
 	Unit     string `json:"unit"`
 	Seed     uint64 `json:"seed"`
 	Count    int    `json:"count"` // of values that were measured
-	// Values are sorted; of more than 1,000, as many that stand for all.
+	// Values are sorted; of more than 250, as many that stand for all, each with four digits.
 	Values []float64 `json:"values"`
 }
 
-// maxValues bounds a line of the file: for percentiles to the thousandth.
-const maxValues = 1000
+// maxValues bounds a line of the file, which is kept with the sources: enough for a plot.
+const maxValues = 250
 
 // recorder keeps the series of a run.
 type recorder struct {
@@ -268,14 +269,16 @@ func (k *recorder) finish(b *testing.B, scenario Scenario, seed uint64, file str
 	return nil
 }
 
-// thin leaves at most maxValues of sorted values, the least and the greatest among them.
+// thin leaves at most maxValues of sorted values, the least and the greatest among them, with
+// four digits that count.
 func thin(values []float64) []float64 {
-	if len(values) <= maxValues {
-		return values
-	}
-	few := make([]float64, maxValues)
+	few := make([]float64, min(len(values), maxValues))
 	for i := range few {
-		few[i] = values[i*(len(values)-1)/(maxValues-1)]
+		at := i
+		if len(few) < len(values) {
+			at = i * (len(values) - 1) / (maxValues - 1)
+		}
+		few[i], _ = strconv.ParseFloat(strconv.FormatFloat(values[at], 'g', 4, 64), 64) // what was just written can be read
 	}
 	return few
 }

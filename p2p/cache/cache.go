@@ -91,10 +91,10 @@ type Config[V any] struct {
 	// Missing is how long it is remembered that a load ended with NOT_FOUND. 0:
 	// [DefaultMissing]; negative: not at all.
 	Missing time.Duration
-	// Encode makes the bytes of the cold tier. Required.
+	// Encode makes the bytes of the cold tier, which are what the other tiers count. Required.
 	Encode func(V) []byte
 	// Decode verifies and parses them: the disk may err, or somebody may have written to
-	// it. Required.
+	// it. Required if there is a cold tier.
 	Decode func(key string, data []byte) (V, error)
 }
 

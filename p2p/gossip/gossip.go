@@ -58,13 +58,15 @@ const (
 	deliverers = 2
 
 	// A neighbour may hand over uselessRate messages a second that are of no use, with
-	// uselessBurst at once; more is a flood and costs its score as lies do. Honest peers
-	// pass nothing on that is of no use to themselves, so they hardly ever send one.
+	// uselessBurst at once. Honest peers pass nothing on that is of no use to themselves, so
+	// they hardly ever send one.
 	uselessRate, uselessBurst = 10, 200
 
-	// floodAt is after how many messages beyond that a neighbour is reported: somebody who
-	// publishes hundreds of packages, while this node gets them in another way, makes its
-	// neighbours hand over hundreds of old heads without any fault of theirs.
+	// floodAt is after how many messages beyond that a neighbour is reported, and each
+	// further one costs its score as lies do: somebody who publishes hundreds of packages, while this
+	// node gets them in another way, makes its neighbours hand over hundreds of old heads
+	// without any fault of theirs. (The router does not even read what a neighbour sends after
+	// four lies, so whoever is to be counted up to a thousand must not lose score before.)
 	floodAt = 1000
 
 	// maxNeighbours bounds the memory for who sent how much of that.
@@ -279,7 +281,7 @@ type useless struct {
 // tally is what one neighbour has sent.
 type tally struct {
 	limiter *rate.Limiter
-	beyond  int // what it did not let through, since the last report
+	beyond  int // what it did not let through, since it let all through
 }
 
 // count counts one more. It tells whether that is still tolerable, and whether it is time
@@ -295,14 +297,15 @@ func (u *useless) count(from peer.ID) (tolerable, flood bool) {
 		sent = &tally{limiter: rate.NewLimiter(uselessRate, uselessBurst)}
 		u.from[from] = sent
 	}
-	if sent.limiter.Allow() {
+	now := time.Now()
+	if sent.limiter.TokensAt(now) >= uselessBurst {
+		sent.beyond = 0 // it was quiet for long enough
+	}
+	if sent.limiter.AllowN(now, 1) {
 		return true, false
 	}
-	if sent.beyond++; sent.beyond < floodAt {
-		return false, false
-	}
-	sent.beyond = 0
-	return false, true
+	sent.beyond++
+	return sent.beyond < floodAt, sent.beyond%floodAt == 0
 }
 
 // receive moves messages from the router, which drops them without a word when
