@@ -76,6 +76,9 @@ func (e *Engine) fetchContent(ctx context.Context, s *step, report shared.Progre
 		report.Report(shared.Progress{Phase: shared.PhaseFetch, Package: s.label(), Done: done, Total: total})
 	})
 	errand.finish(err)
+	if err == nil {
+		e.audits.whole(want.Digest, e.now())
+	}
 	return stats, err
 }
 

@@ -44,6 +44,15 @@ func damage(t *testing.T, home string, least int) {
 	}
 }
 
+// reopen starts an engine again: what one has verified within the last hour it believes.
+func reopen(t *testing.T, e *p2p.Engine, home string) *p2p.Engine {
+	t.Helper()
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return open(t, home)
+}
+
 // TestWhatADiskHasDamagedIsNotServed: who has it is not taken for a liar.
 func TestWhatADiskHasDamagedIsNotServed(t *testing.T) {
 	for name, make := range map[string]func(t *testing.T, e *p2p.Engine){
@@ -54,9 +63,10 @@ func TestWhatADiskHasDamagedIsNotServed(t *testing.T) {
 			homeA := t.TempDir()
 			a := open(t, homeA)
 			make(t, a)
+			damage(t, homeA, 0)
+			a = reopen(t, a, homeA)
 			b := open(t, t.TempDir(), address(t, a))
 			knows(t, b, "rotten")
-			damage(t, homeA, 0)
 			_, err := b.Install(t.Context(), shared.InstallRequest{Packages: []shared.Ref{{Name: "rotten"}}, Root: t.TempDir(), Trust: true}, nil)
 			if !errors.Is(err, shared.ReasonUnavailable) && !errors.Is(err, shared.ReasonPeersFailed) {
 				t.Errorf("got %v", err)
@@ -79,10 +89,7 @@ func TestWhatADiskHasDamagedIsNotServed(t *testing.T) {
 			t.Fatal(err)
 		}
 		damage(t, homeA, 1<<20)
-		if err := a.Close(); err != nil { // what was verified a moment ago is believed
-			t.Fatal(err)
-		}
-		a = open(t, homeA)
+		a = reopen(t, a, homeA)
 		c := open(t, t.TempDir(), address(t, a), address(t, b))
 		knows(t, c, "rotten")
 		connected(t, c, 2)

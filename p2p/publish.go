@@ -166,6 +166,7 @@ func (e *Engine) keepContent(ctx context.Context, d draft) (err error) {
 	if err := e.store.PutFile(ctx, d.packed.Path(), d.body.Archive.Digest); err != nil {
 		return named(err, "publish %s: keep the archive", d)
 	}
+	e.audits.whole(d.body.Archive.Digest, e.now())
 	if _, _, err := e.store.Put(ctx, bytes.NewReader(d.index), d.body.Index.Digest); err != nil {
 		return named(err, "publish %s: keep the index", d)
 	}

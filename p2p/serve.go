@@ -16,7 +16,7 @@ import (
 )
 
 // This file serves content to other peers. Nothing leaves this machine that was not verified
-// after it was read from the disk: others would ban us for what a disk has done.
+// within the last hour: others would ban us for what a disk has done.
 
 const (
 	// auditLife is how long what was verified once is believed to be as it was: the
@@ -37,7 +37,7 @@ type audits struct {
 // audit is about one blob. Its fields but parts are not changed.
 type audit struct {
 	began  time.Time
-	chunks []shared.Digest // nil: the list is not known, and the whole was verified
+	chunks []shared.Digest // nil: the whole was verified when it was written, or at once
 
 	mu    sync.Mutex
 	parts []bool // by chunk
@@ -57,11 +57,23 @@ func (a *audits) of(digest shared.Digest, now time.Time, begin func() (*audit, e
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.note(digest, fresh)
+	return fresh, nil
+}
+
+// whole notes that all of a blob has just been verified, while it was written.
+func (a *audits) whole(digest shared.Digest, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.note(digest, &audit{began: now})
+}
+
+// note remembers an audit. a.mu is held.
+func (a *audits) note(digest shared.Digest, fresh *audit) {
 	if len(a.blobs) >= maxAudits || a.blobs == nil {
 		a.blobs = map[shared.Digest]*audit{}
 	}
 	a.blobs[digest] = fresh
-	return fresh, nil
 }
 
 func (a *audit) passed(chunk int64) bool {

@@ -1,5 +1,6 @@
 # kubo: two daemons that know each other and nobody else, over loopback; Bitswap fetches what the one has added.
-# To have it: go install github.com/ipfs/kubo/cmd/ipfs@v0.42.0
+# To have it, in an empty folder (its go.mod has excludes, with which go install refuses): go mod init x &&
+# go get github.com/ipfs/kubo/cmd/ipfs@v0.43.1 && go build github.com/ipfs/kubo/cmd/ipfs
 . ./lib.sh
 need ipfs
 echo "# kubo: $(ipfs version)"

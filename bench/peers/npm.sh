@@ -1,5 +1,6 @@
 # npm: packages published to a registry on this machine (verdaccio), and installed from it with an empty cache.
-# To have it: npm install --global verdaccio
+# To have it: npm install --global verdaccio (where a registry does not serve the tag that one of its
+# dependencies names, in a folder whose package.json has overrides for that).
 . ./lib.sh
 need npm
 need verdaccio
