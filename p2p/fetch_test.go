@@ -55,15 +55,18 @@ func reopen(t *testing.T, e *p2p.Engine, home string) *p2p.Engine {
 
 // TestWhatADiskHasDamagedIsNotServed: who has it is not taken for a liar.
 func TestWhatADiskHasDamagedIsNotServed(t *testing.T) {
-	for name, make := range map[string]func(t *testing.T, e *p2p.Engine){
-		"in one answer":  func(t *testing.T, e *p2p.Engine) { t.Helper(); publish(t, e, "rotten", "1.0.0") },
-		"chunk by chunk": func(t *testing.T, e *p2p.Engine) { t.Helper(); large(t, e, "rotten") },
+	for name, kind := range map[string]struct {
+		publish func(t *testing.T, e *p2p.Engine)
+		least   int // bytes of the blobs that are damaged
+	}{
+		"in one answer":  {func(t *testing.T, e *p2p.Engine) { t.Helper(); publish(t, e, "rotten", "1.0.0") }, 0},
+		"chunk by chunk": {func(t *testing.T, e *p2p.Engine) { t.Helper(); large(t, e, "rotten") }, 1 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			homeA := t.TempDir()
 			a := open(t, homeA)
-			make(t, a)
-			damage(t, homeA, 0)
+			kind.publish(t, a)
+			damage(t, homeA, kind.least)
 			a = reopen(t, a, homeA)
 			b := open(t, t.TempDir(), address(t, a))
 			knows(t, b, "rotten")
