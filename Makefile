@@ -9,7 +9,7 @@ VERSION       ?= 0.1.0
 PROTOCOL      := 1
 GOLANGCI_LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT       := $(GO) run mvdan.cc/gofumpt@v0.12.0
-BUF           := $(GO) run github.com/bufbuild/buf/cmd/buf@v1.75.0
+BUF           ?= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 GOOS   := $(shell $(GO) env GOOS)
 GOARCH := $(shell $(GO) env GOARCH)
@@ -18,7 +18,7 @@ ENGINE := bin/ggen-engine-marketplace_v$(VERSION)_p$(PROTOCOL)_$(GOOS)_$(GOARCH)
 
 FUZZTIME ?= 10s
 
-.PHONY: nat help build demo test vet cross lint fmt proto proto-lint bench bench-scale bench-quick bench-compare bench-baseline bench-report bench-peers bench-micro network fuzz clean
+.PHONY: nat help build demo test types cross lint fmt proto proto-lint bench bench-scale bench-quick bench-compare bench-baseline bench-report bench-peers bench-micro network fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,18 +42,18 @@ demo: build ## publish, search and install between three real peers on this mach
 # timers of a bubble (runtime/time.go, unlockAndRun), and two processors that use it at the
 # same moment crash the program now and then.
 test: export GORACE := atexit_sleep_ms=0
-test: vet lint cross ## vet, lint, compile for other systems, and every test with the race detector
+test: lint types ## lint, check the types for other systems, and every test with the race detector
 	$(GO) test -race -p 3 -timeout 12m ./host/engine $$($(GO) list ./... | grep -v -E '/(p2p|bench|host/engine)(/|$$)')
 	$(GO) test -race -p 3 -timeout 12m -cpu 1 ./p2p/... ./bench/...
 
-vet:
-	$(GO) vet ./...
+types: ## see that host and engine are correct Go on Windows and macOS, too
+	$(GO) run ./bench/cmd/typecheck "windows darwin" ./host ./plugin
 
-cross: ## see that host and engine compile for Windows and macOS
+cross: ## compile host and engine for Windows and macOS (minutes)
 	GOOS=windows CGO_ENABLED=0 $(GO) build ./host ./plugin
 	GOOS=darwin CGO_ENABLED=0 $(GO) build ./host ./plugin
 
-lint: proto-lint ## golangci-lint, gofumpt and buf
+lint: proto-lint ## golangci-lint with go vet and gofumpt, and buf
 	$(GOLANGCI_LINT) run ./...
 
 proto-lint:
@@ -85,7 +85,8 @@ bench-scale: build ## run the scenarios of 200 to 10,000 peers, alone on the mac
 	GGEN_BENCH=scale GGEN_BENCH_SAMPLES=$(abspath $(RESULTS))/scale.jsonl GOGC=60 GOMEMLIMIT=20GiB $(BENCH) '$(SELECT)' -benchtime $(BENCHTIME) ./bench/scenario | tee -a $(RESULTS)/scale.txt
 	@$(MAKE) --no-print-directory bench-report
 
-bench-quick: build
+bench-quick:
+	@mkdir -p bin
 	GGEN_BENCH=quick GGEN_BENCH_SAMPLES=$(abspath bin)/quick.jsonl $(BENCH) '$(SELECT)' -benchtime 5s -count 4 ./bench/scenario > bin/quick.txt
 
 bench-compare: bench-quick ## run the quick set four times, and fail if it is worse than BASE (docs/benchmarks/baseline.txt)

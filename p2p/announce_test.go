@@ -15,7 +15,7 @@ import (
 // on by peers that have not fetched the entry yet; those who hear of it from them have it
 // soon all the same, and not only after the next comparison of catalogues.
 func TestReleasesReachEverybodyAtOnce(t *testing.T) {
-	const peers, soon = 16, 5 * time.Second
+	const peers, soon = 12, 5 * time.Second
 	synctest.Test(t, func(t *testing.T) {
 		net := p2ptest.NewNetwork(t, p2ptest.Links{Between: func(from, to int) time.Duration {
 			return time.Duration(5+(from*7919+to*7919)%95) * time.Millisecond
@@ -40,7 +40,7 @@ func TestReleasesReachEverybodyAtOnce(t *testing.T) {
 		<-time.After(5 * time.Second)
 		for round, name := range []string{"first", "second", "third", "fourth"} {
 			text := manifest(name, "1.0.0") + "keywords = [\"" + strings.Repeat("long-", 10) + "\"]\n"
-			if _, err := engines[round*5].Publish(t.Context(), shared.PublishRequest{}, files(t, "package.toml", text,
+			if _, err := engines[round*peers/4].Publish(t.Context(), shared.PublishRequest{}, files(t, "package.toml", text,
 				"README.md", strings.Repeat("What it does, in many words. ", 60)), nil); err != nil {
 				t.Fatal(err)
 			}

@@ -37,7 +37,7 @@ func All() []Scenario {
 	sized(Virtual, "gossipsub/message_propagation", propagation, 5, 10, 20, 50)
 	add(Virtual, Quick, "gossipsub/package_announcement", 20, announcement)
 
-	add(Real, Quick, "memory_usage/single_peer_baseline", 1, idle)
+	add(Real, Full, "memory_usage/single_peer_baseline", 1, idle)
 	sized(Virtual, "memory_usage/network_memory", networkMemory(0), 10, 20, 50, 100)
 	for _, s := range stocked {
 		add(Virtual, setOf(Virtual, s.peers), fmt.Sprintf("memory_usage/memory_with_packages/%dp_%dpkg", s.peers, s.packages), s.peers, networkMemory(s.packages))

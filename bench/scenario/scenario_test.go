@@ -60,7 +60,7 @@ func TestOneSeedIsOneNetwork(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs benchmarks for seconds")
 	}
-	if err := flag.Set("test.benchtime", "20s"); err != nil { // virtual: seconds of this machine's
+	if err := flag.Set("test.benchtime", "5s"); err != nil { // virtual: seconds of this machine's
 		t.Fatal(err)
 	}
 	opts := scenario.Options{Set: scenario.Full, Seed: 1, Links: links.Internet}

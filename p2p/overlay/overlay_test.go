@@ -137,7 +137,7 @@ func complete(members []*member, size int) func() bool {
 }
 
 func TestEverybodyLearnsEverybody(t *testing.T) {
-	const peers = 24
+	const peers = 16
 	simulated(t, peers, p2ptest.Links{Streams: true}, func(t *testing.T, net *p2ptest.Network, members []*member) {
 		<-time.After(70 * time.Second) // a peer is news after a minute
 		p2ptest.Eventually(t, "complete tables", complete(members, peers))
@@ -187,7 +187,7 @@ func TestEverybodyLearnsEverybody(t *testing.T) {
 }
 
 func TestDeadPeersDoNotHoldUpALookup(t *testing.T) {
-	const peers = 30
+	const peers = 24
 	simulated(t, peers, p2ptest.Links{Streams: true}, func(t *testing.T, _ *p2ptest.Network, members []*member) {
 		<-time.After(70 * time.Second)
 		p2ptest.Eventually(t, "complete tables", complete(members, peers))
@@ -199,10 +199,10 @@ func TestDeadPeersDoNotHoldUpALookup(t *testing.T) {
 		if _, err := members[1].Routing().Provide(t.Context(), digest); err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range members[2:11] { // 30 % die without a word
+		for _, m := range members[2:9] { // 30 % die without a word
 			_ = m.Host().Network().Close()
 		}
-		for _, asker := range members[22:] {
+		for _, asker := range members[16:] {
 			began := time.Now()
 			if _, err := asker.Routing().Head(t.Context(), a.id); err != nil {
 				t.Errorf("head: %v", err)
