@@ -1,6 +1,8 @@
 # kubo: two daemons that know each other and nobody else, over loopback; Bitswap fetches what the one has added.
 # To have it, in an empty folder (its go.mod has excludes, with which go install refuses): go mod init x &&
-# go get github.com/ipfs/kubo/cmd/ipfs@v0.43.1 && go build github.com/ipfs/kubo/cmd/ipfs
+# go get github.com/ipfs/kubo/cmd/ipfs@v0.43.1 && go build github.com/ipfs/kubo/cmd/ipfs. Its go.mod names a fork of
+# go-libp2p for a newer QUIC; where that cannot be had: go mod edit -replace
+# github.com/quic-go/quic-go=github.com/quic-go/quic-go@v0.60.0 (webtransport-go: v0.11.1), which are go-libp2p's own.
 . ./lib.sh
 need ipfs
 echo "# kubo: $(ipfs version)"
