@@ -49,5 +49,5 @@ measure() {
 	began=$(date +%s%N)
 	"$@" >/dev/null 2>"$WORK/stderr" || { cat "$WORK/stderr" >&2; exit 1; }
 	ended=$(date +%s%N)
-	echo "BenchmarkPeers/${TOOL:-$(basename "$0" .sh)}/$what 1 $((ended - began)) ns/op"
+	echo "BenchmarkPeers/${TOOL:-$(basename "$0" .sh)}/$what 1 $((ended - began)) ns/op $(((ended - began) / 1000000)).$(printf %03d $(((ended - began) / 1000 % 1000))) whole-ms"
 }

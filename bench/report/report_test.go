@@ -3,6 +3,7 @@ package report_test
 import (
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -63,15 +64,31 @@ func TestVerdicts(t *testing.T) {
 			t.Errorf("%s: %s, not %s", tc.text, got, tc.want)
 		}
 	}
+	kubo := goal(t, "64 MiB, kubo's time / ours", "")
+	other, ours := printed("real", "Peers/kubo-256KiB-blocks/fetch-64MiB", "whole-ms", 600), printed("real", "Peers/ggen/fetch-64MiB", "whole-ms", 250)
+	if got := kubo.Judge(read(t, other+ours)); got.Measured != 2.4 || !got.Reached {
+		t.Errorf("600 ms beside 250: %+v", got)
+	}
+	if got := kubo.Judge(read(t, ours)).String(); got != "not measured" {
+		t.Errorf("without kubo: %s", got)
+	}
 	hits := goal(t, "cache hit rate, Zipf, %", "10")
 	if got := hits.Judge(read(t, printed("virtual", "beyond/zipf/10", "hit-%", 89))); got.Reached {
 		t.Error("a hit rate of 89 % is at least 90 %")
 	}
 }
 
-// TestGoalsAreMeasured: every goal names scenarios that exist, at its own size unless a model goes on.
+// TestGoalsAreMeasured: every goal names scenarios that exist, at its own size unless a model goes on. What
+// is measured beside other tools has a script for each tool instead.
 func TestGoalsAreMeasured(t *testing.T) {
 	for _, g := range report.Goals() {
+		if rest, ok := strings.CutPrefix(g.Families[0], "Peers/"); ok {
+			tool, _, _ := strings.Cut(rest, "/")
+			if _, err := os.Stat("../peers/" + tool + ".sh"); err != nil {
+				t.Errorf("nothing measures %q: %v", g.What, err)
+			}
+			continue
+		}
 		if !slices.ContainsFunc(scenario.All(), func(s scenario.Scenario) bool {
 			return slices.ContainsFunc(g.Families, func(family string) bool {
 				return s.Name == family || s.Name == family+"/"+g.Size || g.Model != nil && strings.HasPrefix(s.Name, family+"/")

@@ -192,7 +192,7 @@ func flashCrowd(r *Run) {
 // share), and counts how often content was here already. The optimum (Belady's, with
 // room for everything) misses each package once.
 func zipf(r *Run) {
-	const packages, installs = 100, 1500
+	const packages, installs = 50, 750
 	n := r.network()
 	n.grow(r.Scenario.Peers, nil)
 	n.connected()

@@ -316,9 +316,11 @@ func (p *partial) write(i int, data []byte) error {
 	case p.have[i]:
 		return nil
 	}
-	if _, err := p.file.WriteAt(data, int64(i)*int64(p.chunkSize)); err != nil {
+	offset := int64(i) * int64(p.chunkSize)
+	if _, err := p.file.WriteAt(data, offset); err != nil {
 		return p.store.failure(fmt.Sprintf("write chunk %d of %s", i, p.digest), err)
 	}
+	writeBack(p.file, offset, int64(len(data)))
 	return nil
 }
 
