@@ -65,7 +65,7 @@ func TestVerdicts(t *testing.T) {
 		}
 	}
 	kubo := goal(t, "64 MiB, kubo's time / ours", "")
-	other, ours := printed("real", "Peers/kubo-256KiB-blocks/fetch-64MiB", "whole-ms", 600), printed("real", "Peers/ggen/fetch-64MiB", "whole-ms", 250)
+	other, ours := printed("real", "Peers/kubo-quic/fetch-64MiB", "whole-ms", 600), printed("real", "Peers/ggen/fetch-64MiB", "whole-ms", 250)
 	if got := kubo.Judge(read(t, other+ours)); got.Measured != 2.4 || !got.Reached {
 		t.Errorf("600 ms beside 250: %+v", got)
 	}

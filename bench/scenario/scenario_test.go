@@ -66,7 +66,7 @@ func TestOneSeedIsOneNetwork(t *testing.T) {
 	opts := scenario.Options{Set: scenario.Full, Seed: 1, Links: links.Internet}
 	for _, measured := range []struct{ name, unit string }{
 		{"dht_operations/dht_get/10", "head-cold-p50-ms"},
-		{"gossipsub/message_propagation/20", "delivery-p50-ms"},
+		{"gossipsub/message_propagation/10", "delivery-p50-ms"},
 		{"peer_discovery/bootstrap_network/5", "bootstrap-p50-ms"},
 	} {
 		i := slices.IndexFunc(scenario.All(), func(s scenario.Scenario) bool { return s.Name == measured.name })

@@ -123,21 +123,21 @@ func awaitPeers(t *testing.T, l *listener, count int) {
 }
 
 func TestAnnounce(t *testing.T) {
-	t.Run("all of 20 peers get it once", func(t *testing.T) {
+	t.Run("all of 14 peers get it once", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			net := p2ptest.NewNetwork(t, p2ptest.Links{})
-			nodes := net.Nodes(t, 20, func(int) node.Config { return node.Config{} })
+			nodes := net.Nodes(t, 14, func(int) node.Config { return node.Config{} })
 			listeners := make([]*listener, len(nodes))
 			for i, n := range nodes {
 				listeners[i] = listen(t, n, false)
 			}
 			for _, l := range listeners {
-				awaitPeers(t, l, 19)
+				awaitPeers(t, l, 13)
 			}
 			<-time.After(3 * time.Second) // some heartbeats, which form the mesh
 			started, message := time.Now(), string(bytes.Repeat([]byte("x"), gossip.GoodMessage))
 			peers, err := listeners[7].topic.Announce(t.Context(), []byte(message))
-			if err != nil || peers != 19 {
+			if err != nil || peers != 13 {
 				t.Fatalf("announced to %d, %v", peers, err)
 			}
 			var slowest time.Duration

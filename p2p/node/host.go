@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -88,6 +89,7 @@ func newHost(cfg Config, use **usage, candidates *relayCandidates) (host.Host, e
 		// The default registers with a process-wide Prometheus registry.
 		libp2p.DisableMetrics(),
 		libp2p.WithDialTimeout(dialTimeout),
+		libp2p.SwarmOpts(swarm.WithDialRanker(rank)),
 	}
 	if cfg.Secret.key == nil {
 		options = append(options, libp2p.Transport(quic.NewTransport))
