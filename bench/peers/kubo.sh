@@ -16,42 +16,48 @@ as() {
 	shift
 	IPFS_PATH=$WORK/$home ipfs "$@"
 }
-for home in author user; do
-	port=$([[ $home == author ]] && echo 14001 || echo 14002)
-	as "$home" init --profile=test >/dev/null 2>&1
-	as "$home" bootstrap rm --all >/dev/null
-	as "$home" config --json Addresses.Swarm "[\"/ip4/127.0.0.1/tcp/$port\",\"/ip4/127.0.0.1/udp/$port/quic-v1\"]"
-	as "$home" config Routing.Type dht
-	as "$home" config --json Import.UnixFSRawLeaves true
-	(IPFS_PATH=$WORK/$home exec ipfs daemon) >"$WORK/$home.log" 2>&1 &
-	daemons+=($!)
-	# Any command before that would take the daemon's lock.
-	until [[ -s $WORK/$home/api ]]; do
-		kill -0 "${daemons[-1]}" || { cat "$WORK/$home.log" >&2; exit 1; }
-		sleep 0.1
+# start ADDRESS begins anew with two daemons that speak one transport.
+start() {
+	local address=$1 home port
+	cleanup
+	daemons=()
+	for home in author user; do
+		port=$([[ $home == author ]] && echo 14001 || echo 14002)
+		rm -rf "${WORK:?}/$home"
+		as "$home" init --profile=test >/dev/null 2>&1
+		as "$home" bootstrap rm --all >/dev/null
+		as "$home" config --json Addresses.Swarm "[\"/ip4/127.0.0.1/${address/PORT/$port}\"]"
+		as "$home" config Routing.Type dht
+		as "$home" config --json Import.UnixFSRawLeaves true
+		(IPFS_PATH=$WORK/$home exec ipfs daemon) >"$WORK/$home.log" 2>&1 &
+		daemons+=($!)
+		# Any command before that would take the daemon's lock.
+		until [[ -s $WORK/$home/api ]]; do
+			kill -0 "${daemons[-1]}" || { cat "$WORK/$home.log" >&2; exit 1; }
+			sleep 0.1
+		done
 	done
-done
-author=$(as author id -f '<id>')
-as user swarm connect "/ip4/127.0.0.1/udp/14001/quic-v1/p2p/$author" >/dev/null
+	as user swarm connect "/ip4/127.0.0.1/${address/PORT/14001}/p2p/$(as author id -f '<id>')" >/dev/null
+}
+# fetch WHAT BLOCK fetches 64 MiB in blocks of so many bytes: 256 KiB are the default, 1 MiB the largest.
+fetch() {
+	local what=$1 i name cid
+	for ((i = 0; i < FEW; i++)); do
+		name=large-$what-$i
+		large "$name"
+		cid=$(as author add -Q --chunker="size-$2" "$WORK/$name/data.bin")
+		TOOL=kubo-$what measure fetch-64MiB as user pin add "$cid"
+		rm -r "${WORK:?}/$name"
+	done
+}
+start udp/PORT/quic-v1 # what kubo chooses
 for ((i = 0; i < ROUNDS; i++)); do
 	name=many-$i
 	many "$name"
 	cid=$(as author add -Q -r "$WORK/$name")
 	measure install-302-files as user get -o "$WORK/got-$i" "$cid"
 done
-# QUIC is what kubo chooses, TCP what is faster over loopback. Blocks of 256 KiB are the default, of 1 MiB the largest.
-for over in quic:udp/14001/quic-v1:262144 tcp:tcp/14001:262144 tcp-1MiB-blocks:tcp/14001:1048576; do
-	IFS=: read -r name address chunk <<<"$over"
-	as user swarm disconnect "/p2p/$author" >/dev/null
-	until as user swarm connect "/ip4/127.0.0.1/$address/p2p/$author" >/dev/null 2>&1 && as user swarm peers | grep -q "/$address/"; do
-		as user swarm disconnect "/p2p/$author" >/dev/null 2>&1 || true
-		sleep 0.1
-	done
-	for ((i = 0; i < FEW; i++)); do
-		folder=large-$name-$i
-		large "$folder"
-		cid=$(as author add -Q --chunker="size-$chunk" "$WORK/$folder/data.bin")
-		TOOL=kubo-$name measure fetch-64MiB as user pin add "$cid"
-		rm -r "${WORK:?}/$folder"
-	done
-done
+fetch quic 262144
+start tcp/PORT # what is faster over loopback
+fetch tcp 262144
+fetch tcp-1MiB-blocks 1048576

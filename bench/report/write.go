@@ -184,7 +184,7 @@ func (r *Results) others(p *printer) {
 		return
 	}
 	p.line("## Beside other tools\n")
-	p.line("Whole commands on this machine, over loopback, each tool's server or second peer running (`make bench-peers`, scripts in bench/peers): the median of the rounds, the least and the most.\n")
+	p.line("Whole commands on this machine, over loopback, each tool's server or second peer running, files in memory (`make bench-peers`, scripts in bench/peers): the median of the rounds, the least and the most.\n")
 	p.line("| | %s |\n|---|%s", strings.Join(tools, " | "), strings.Repeat("---|", len(tools)))
 	for _, work := range works {
 		var cells []string

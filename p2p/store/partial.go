@@ -320,7 +320,6 @@ func (p *partial) write(i int, data []byte) error {
 	if _, err := p.file.WriteAt(data, offset); err != nil {
 		return p.store.failure(fmt.Sprintf("write chunk %d of %s", i, p.digest), err)
 	}
-	writeBack(p.file, offset, int64(len(data)))
 	return nil
 }
 
