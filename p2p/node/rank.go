@@ -15,15 +15,16 @@ import (
 // nothing there, and what it costs is a system call and a header for each packet: TCP carries
 // about twice as much (docs/benchmarks/transfer.md).
 func rank(addrs []ma.Multiaddr) []network.AddrDelay {
+	has := func(a ma.Multiaddr, protocol int) bool { _, err := a.ValueForProtocol(protocol); return err == nil }
+	isTCP := func(a ma.Multiaddr) bool { return has(a, ma.P_TCP) }
 	var here, elsewhere []ma.Multiaddr
 	for _, a := range addrs {
-		if manet.IsIPLoopback(a) {
+		if manet.IsIPLoopback(a) && !has(a, ma.P_CIRCUIT) { // who is behind a relay here may be anywhere
 			here = append(here, a)
 		} else {
 			elsewhere = append(elsewhere, a)
 		}
 	}
-	isTCP := func(a ma.Multiaddr) bool { _, err := a.ValueForProtocol(ma.P_TCP); return err == nil }
 	if !slices.ContainsFunc(here, isTCP) {
 		return swarm.DefaultDialRanker(addrs)
 	}

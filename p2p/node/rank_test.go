@@ -23,6 +23,8 @@ func TestRank(t *testing.T) {
 		{[]string{quicHere, tcpHere}, []string{tcpHere}},
 		{[]string{quicHere}, []string{quicHere}},
 		{[]string{tcpThere, quicThere}, []string{quicThere}},
+		// A relay on this machine is no way to be preferred to a direct one.
+		{[]string{"/ip4/127.0.0.1/tcp/2/p2p/12D3KooWL84pyeccpRY6VkWtCvHoSmMgbPaGPNWnE96BAGvUfufX/p2p-circuit", quicThere}, []string{quicThere}},
 		{[]string{"/ip6/::1/udp/1/quic-v1", "/ip6/::1/tcp/1", tcpThere, quicThere}, []string{"/ip6/::1/tcp/1", quicThere}},
 	} {
 		var addrs []ma.Multiaddr

@@ -316,8 +316,7 @@ func (p *partial) write(i int, data []byte) error {
 	case p.have[i]:
 		return nil
 	}
-	offset := int64(i) * int64(p.chunkSize)
-	if _, err := p.file.WriteAt(data, offset); err != nil {
+	if _, err := p.file.WriteAt(data, int64(i)*int64(p.chunkSize)); err != nil {
 		return p.store.failure(fmt.Sprintf("write chunk %d of %s", i, p.digest), err)
 	}
 	return nil
